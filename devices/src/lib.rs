@@ -1,0 +1,1 @@
+//! ravelin's devices: no KVM, no HTTP, no global state.

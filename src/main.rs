@@ -1,0 +1,2 @@
+//! The `ravelin` command.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The first process of ravelin's guest images.
+fn main() {}
