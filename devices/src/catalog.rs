@@ -1,0 +1,55 @@
+//! The one list of virtio devices: what may be configured, what may change while the guest runs.
+
+use std::io;
+
+use crate::host::{GuestRam, Interrupt};
+use crate::io_thread::IoHandle;
+use crate::virtio::{Core, rng};
+
+/// A device to build: its config, and what was opened for it.
+#[derive(Debug)]
+pub enum Spec {
+    /// An entropy source.
+    Rng(rng::Config),
+}
+
+/// A new setting for a device that may be running.
+#[derive(Debug)]
+pub enum Update {}
+
+/// Why a device could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The entropy source.
+    #[error(transparent)]
+    Rng(#[from] rng::Error),
+    /// The kernel grants no eventfd.
+    #[error("cannot make an eventfd: {0}")]
+    EventFd(io::Error),
+}
+
+/// Why a setting was refused; the device is unchanged.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// This kind of device has no such setting.
+    #[error("this kind of device has no such setting")]
+    NotSupported,
+}
+
+impl Spec {
+    /// Builds the device: everything it will ever open is opened now.
+    ///
+    /// # Errors
+    /// When the backend cannot be had.
+    pub fn build(
+        self,
+        ram: GuestRam,
+        io: IoHandle,
+        interrupt: Interrupt,
+    ) -> Result<Core, BuildError> {
+        match self {
+            Self::Rng(config) => Core::new(rng::Rng::new(config)?, ram, io, interrupt),
+        }
+        .map_err(BuildError::EventFd)
+    }
+}

@@ -1,0 +1,93 @@
+//! The few capabilities a VM lends a device: its memory and an interrupt.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
+
+/// The guest's RAM. Every access to it goes through vm-memory's checked accessors.
+pub type GuestRam = vm_memory::GuestMemoryMmap<()>;
+
+/// `VIRTIO_MMIO_INT_VRING`: a used ring has moved (virtio 1.2 §4.2.2 `InterruptStatus`).
+pub const INTERRUPT_USED: u32 = 1;
+/// `VIRTIO_MMIO_INT_CONFIG`: the config space or the status has changed.
+pub const INTERRUPT_CONFIG: u32 = 2;
+
+/// How a device gets its guest's attention.
+///
+/// Shared by the transport, which shows and acknowledges the causes, and the worker, which raises
+/// them; it needs no lock because each cause is one bit. Raising writes to an eventfd that the VM has
+/// bound to an interrupt line.
+#[derive(Clone, Debug)]
+pub struct Interrupt(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    line: EventFd,
+    causes: AtomicU32,
+    needs_reset: AtomicBool,
+}
+
+impl Interrupt {
+    /// An interrupt that is raised by writing to `line`.
+    pub fn new(line: EventFd) -> Self {
+        Self(Arc::new(Shared {
+            line,
+            causes: AtomicU32::new(0),
+            needs_reset: AtomicBool::new(false),
+        }))
+    }
+
+    /// The eventfd behind the interrupt, for the VM to bind to a line.
+    pub fn line(&self) -> &EventFd {
+        &self.0.line
+    }
+
+    /// Tells the guest that a used ring has moved.
+    pub fn signal_used(&self) {
+        self.raise(INTERRUPT_USED);
+    }
+
+    /// Tells the guest that the config space or the device's status has changed.
+    pub fn signal_config(&self) {
+        self.raise(INTERRUPT_CONFIG);
+    }
+
+    /// Declares the device broken: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2) and a config interrupt.
+    pub fn fail(&self) {
+        self.0.needs_reset.store(true, Ordering::Release);
+        self.signal_config();
+    }
+
+    /// Whether the device waits for a reset.
+    pub fn needs_reset(&self) -> bool {
+        self.0.needs_reset.load(Ordering::Acquire)
+    }
+
+    /// The causes not yet acknowledged: a set of `INTERRUPT_USED` and `INTERRUPT_CONFIG`.
+    pub fn causes(&self) -> u32 {
+        self.0.causes.load(Ordering::Acquire)
+    }
+
+    /// Forgets the causes in `mask`: the guest has seen them.
+    pub fn acknowledge(&self, mask: u32) {
+        self.0.causes.fetch_and(!mask, Ordering::AcqRel);
+    }
+
+    /// Back to the state after power-on.
+    pub fn reset(&self) {
+        self.0.needs_reset.store(false, Ordering::Release);
+        self.0.causes.store(0, Ordering::Release);
+    }
+
+    /// Takes up the causes of a saved device.
+    pub fn restore(&self, causes: u32) {
+        self.0.causes.store(causes, Ordering::Release);
+    }
+
+    fn raise(&self, cause: u32) {
+        self.0.causes.fetch_or(cause, Ordering::AcqRel);
+        // An eventfd refuses only when its counter is full, and then the line is raised anyway.
+        let _ = self.0.line.write(1);
+    }
+}

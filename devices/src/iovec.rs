@@ -1,0 +1,143 @@
+//! Vectored I/O straight into guest memory: the one place where a guest address becomes a pointer.
+#![expect(
+    unsafe_code,
+    reason = "the kernel takes guest memory as raw pointers; each was bounds-checked by vm-memory"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryError};
+
+use crate::host::GuestRam;
+
+/// A reusable list of guest buffers for one vectored system call.
+///
+/// The pointers stay valid as long as the [`GuestRam`] that made them; whoever keeps an `IoVecs` over
+/// an asynchronous call keeps that memory too (a worker owns both).
+#[derive(Debug, Default)]
+pub struct IoVecs {
+    list: Vec<libc::iovec>,
+    len: usize,
+}
+
+// SAFETY: the pointers lead into guest memory, which is shared and may be used from any thread.
+unsafe impl Send for IoVecs {}
+
+impl IoVecs {
+    /// An empty list with room for `capacity` buffers.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            list: Vec::with_capacity(capacity),
+            len: 0,
+        }
+    }
+
+    /// Forgets the buffers and keeps the room.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.len = 0;
+    }
+
+    /// Adds `len` bytes of guest memory at `address`.
+    ///
+    /// # Errors
+    /// When the bytes are not all inside one region of guest memory.
+    pub fn push(
+        &mut self,
+        ram: &GuestRam,
+        address: GuestAddress,
+        len: usize,
+    ) -> Result<(), GuestMemoryError> {
+        let slice = ram.get_slice(address, len)?;
+        self.list.push(libc::iovec {
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: len,
+        });
+        self.len = self.len.saturating_add(len);
+        Ok(())
+    }
+
+    /// The total of bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is nothing to transfer.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The list itself, for an io_uring entry that names it.
+    pub fn as_slice(&self) -> &[libc::iovec] {
+        &self.list
+    }
+
+    /// `preadv(2)` into the buffers; the bytes read.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn preadv(&self, fd: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let offset = position(offset)?;
+        retry(|| {
+            // SAFETY: each iovec was checked by `push` against live guest memory.
+            unsafe { libc::preadv(fd.as_raw_fd(), self.list.as_ptr(), self.count(), offset) }
+        })
+    }
+
+    /// `pwritev(2)` from the buffers; the bytes written.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn pwritev(&self, fd: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let offset = position(offset)?;
+        retry(|| {
+            // SAFETY: as in `preadv`.
+            unsafe { libc::pwritev(fd.as_raw_fd(), self.list.as_ptr(), self.count(), offset) }
+        })
+    }
+
+    /// `readv(2)` into the buffers; the bytes read.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn readv(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: as in `preadv`.
+            unsafe { libc::readv(fd.as_raw_fd(), self.list.as_ptr(), self.count()) }
+        })
+    }
+
+    /// `writev(2)` from the buffers; the bytes written.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn writev(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: as in `preadv`.
+            unsafe { libc::writev(fd.as_raw_fd(), self.list.as_ptr(), self.count()) }
+        })
+    }
+
+    fn count(&self) -> libc::c_int {
+        libc::c_int::try_from(self.list.len()).unwrap_or(libc::c_int::MAX)
+    }
+}
+
+fn position(offset: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+fn retry(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(n) => return Ok(n),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

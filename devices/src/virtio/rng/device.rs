@@ -1,0 +1,58 @@
+//! The entropy source between two lives of its worker.
+
+use std::fs::File;
+
+use crate::virtio::rng::config::{Config, Error};
+use crate::virtio::rng::worker::RngWorker;
+use crate::virtio::{Device, DeviceType, Lent, VirtQueue};
+
+/// One queue of requests; 256 is what Linux's driver asks for at most.
+const QUEUE_SIZES: &[u16] = &[256];
+
+/// An entropy source fed by the host kernel.
+#[derive(Debug)]
+pub struct Rng {
+    /// With the worker while the device runs.
+    source: Option<File>,
+}
+
+impl Rng {
+    /// Opens the host's source.
+    ///
+    /// # Errors
+    /// When `/dev/urandom` cannot be opened.
+    pub fn new(_config: Config) -> Result<Self, Error> {
+        let source = File::open("/dev/urandom").map_err(Error::Source)?;
+        Ok(Self {
+            source: Some(source),
+        })
+    }
+}
+
+impl Device for Rng {
+    type Worker = RngWorker;
+    const TYPE: DeviceType = DeviceType::Rng;
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        QUEUE_SIZES
+    }
+
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn start(&mut self, lent: Lent) -> RngWorker {
+        let source = self.source.take().expect("a stopped device has its source");
+        RngWorker::new(lent, source)
+    }
+
+    fn stop(&mut self, worker: RngWorker) -> Vec<VirtQueue> {
+        let (source, queues) = worker.into_parts();
+        self.source = Some(source);
+        queues
+    }
+}

@@ -1,0 +1,11 @@
+//! The entropy source (virtio 1.2 §5.4). See the README beside this file.
+
+mod config;
+mod device;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{Config, Error};
+pub use device::Rng;
