@@ -1,9 +1,9 @@
 //! The few capabilities a VM lends a device: its memory and an interrupt.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 /// The guest's RAM. Every access to it goes through vm-memory's checked accessors.
 pub type GuestRam = vm_memory::GuestMemoryMmap<()>;
@@ -89,5 +89,53 @@ impl Interrupt {
         self.0.causes.fetch_or(cause, Ordering::AcqRel);
         // An eventfd refuses only when its counter is full, and then the line is raised anyway.
         let _ = self.0.line.write(1);
+    }
+}
+
+/// How a guest ends itself through a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It pulled the reset line.
+    Reset,
+    /// It switched itself off.
+    PowerOff,
+}
+
+/// The way for a device to say that its guest has ended. The first word stands.
+#[derive(Clone, Debug)]
+pub struct EndSignal(Arc<EndShared>);
+
+#[derive(Debug)]
+struct EndShared {
+    end: OnceLock<End>,
+    event: EventFd,
+}
+
+impl EndSignal {
+    /// A guest that has not ended.
+    ///
+    /// # Errors
+    /// When the kernel grants no eventfd.
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self(Arc::new(EndShared {
+            end: OnceLock::new(),
+            event: EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
+        })))
+    }
+
+    /// Says how the guest has ended.
+    pub fn send(&self, end: End) {
+        let _ = self.0.end.set(end);
+        let _ = self.0.event.write(1);
+    }
+
+    /// How the guest has ended, if it has.
+    pub fn get(&self) -> Option<End> {
+        self.0.end.get().copied()
+    }
+
+    /// Readable once the guest has ended.
+    pub fn event(&self) -> &EventFd {
+        &self.0.event
     }
 }

@@ -14,10 +14,12 @@
     )
 )]
 
+pub mod acpi;
 pub mod bus;
 pub mod catalog;
 pub mod host;
 pub mod io_thread;
 pub mod iovec;
+pub mod legacy;
 pub mod metrics;
 pub mod virtio;

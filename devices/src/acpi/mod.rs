@@ -1,0 +1,3 @@
+//! The hardware behind the ACPI tables.
+
+pub mod power;
