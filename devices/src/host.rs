@@ -1,9 +1,10 @@
 //! The few capabilities a VM lends a device: its memory and an interrupt.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 /// The guest's RAM. Every access to it goes through vm-memory's checked accessors.
 pub type GuestRam = vm_memory::GuestMemoryMmap<()>;
@@ -101,41 +102,25 @@ pub enum End {
     PowerOff,
 }
 
-/// The way for a device to say that its guest has ended. The first word stands.
-#[derive(Clone, Debug)]
-pub struct EndSignal(Arc<EndShared>);
-
-#[derive(Debug)]
-struct EndShared {
-    end: OnceLock<End>,
-    event: EventFd,
-}
+/// The way for a device to say that its guest has ended. The VM decides what follows; a guest that ends
+/// twice says it twice.
+#[derive(Clone)]
+pub struct EndSignal(Arc<dyn Fn(End) + Send + Sync>);
 
 impl EndSignal {
-    /// A guest that has not ended.
-    ///
-    /// # Errors
-    /// When the kernel grants no eventfd.
-    pub fn new() -> std::io::Result<Self> {
-        Ok(Self(Arc::new(EndShared {
-            end: OnceLock::new(),
-            event: EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?,
-        })))
+    /// A signal that calls `report`, on the vCPU thread whose write ended the guest.
+    pub fn new(report: impl Fn(End) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(report))
     }
 
     /// Says how the guest has ended.
     pub fn send(&self, end: End) {
-        let _ = self.0.end.set(end);
-        let _ = self.0.event.write(1);
+        (self.0)(end);
     }
+}
 
-    /// How the guest has ended, if it has.
-    pub fn get(&self) -> Option<End> {
-        self.0.end.get().copied()
-    }
-
-    /// Readable once the guest has ended.
-    pub fn event(&self) -> &EventFd {
-        &self.0.event
+impl fmt::Debug for EndSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EndSignal")
     }
 }

@@ -80,25 +80,28 @@ impl BusDevice for Power {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
     use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
     use super::*;
 
-    fn power() -> (Power, EndSignal, EventFd) {
-        let end = EndSignal::new().unwrap();
+    fn power() -> (Power, Receiver<End>, EventFd) {
+        let (sender, ends) = channel();
+        let end = EndSignal::new(move |end| sender.send(end).unwrap());
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
-        let power = Power::new(end.clone(), line.try_clone().unwrap());
-        (power, end, line)
+        let power = Power::new(end, line.try_clone().unwrap());
+        (power, ends, line)
     }
 
     #[test]
     fn only_the_sleep_type_of_s5_with_enable_switches_off() {
-        let (mut power, end, _) = power();
+        let (mut power, ends, _) = power();
         power.write(0, &[SLEEP_TYPE_OFF << 2]);
         power.write(0, &[(1 << 2) | SLEEP_ENABLE]);
-        assert_eq!(end.get(), None);
+        assert!(ends.try_recv().is_err());
         power.write(0, &[(SLEEP_TYPE_OFF << 2) | SLEEP_ENABLE]);
-        assert_eq!(end.get(), Some(End::PowerOff));
+        assert_eq!(ends.try_recv(), Ok(End::PowerOff));
     }
 
     #[test]

@@ -35,17 +35,19 @@ impl BusDevice for I8042 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]
     fn the_reset_command_ends_the_guest_and_nothing_else_does() {
-        let end = EndSignal::new().unwrap();
-        let mut controller = I8042::new(end.clone());
+        let (sender, ends) = channel();
+        let mut controller = I8042::new(EndSignal::new(move |end| sender.send(end).unwrap()));
         controller.write(0, &[RESET]);
         controller.write(COMMAND, &[0xd1]);
         controller.write(COMMAND, &[RESET, RESET]);
-        assert_eq!(end.get(), None);
+        assert!(ends.try_recv().is_err());
         controller.write(COMMAND, &[RESET]);
-        assert_eq!(end.get(), Some(End::Reset));
+        assert_eq!(ends.try_recv(), Ok(End::Reset));
     }
 }
