@@ -21,5 +21,6 @@ pub mod host;
 pub mod io_thread;
 pub mod iovec;
 pub mod legacy;
+pub mod limiter;
 pub mod metrics;
 pub mod virtio;
