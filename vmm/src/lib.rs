@@ -1,1 +1,17 @@
-//! The machine: KVM, boot, life cycle.
+//! The machine: guest memory, KVM, boot and the threads that run the vCPUs.
+//!
+//! | room | what it holds |
+//! | --- | --- |
+//! | [`memory`] | guest memory, and files mapped into it |
+//! | [`kvm`] | the only user of the KVM interface |
+//! | [`arch`] | what differs between processor architectures |
+//! | [`boot`] | kernel, initrd, command line and firmware tables |
+//! | [`machine`] | vCPU threads and how a machine is put together |
+//! | [`end`] | the ways a guest ends |
+
+pub mod arch;
+pub mod boot;
+pub mod end;
+pub mod kvm;
+pub mod machine;
+pub mod memory;
