@@ -5,15 +5,15 @@
 //! | RSDP, XSDT | where the others are |
 //! | FADT | hardware-reduced; reset register and sleep registers; what legacy hardware is missing |
 //! | MADT | one local APIC per vCPU, one I/O APIC |
-//! | DSDT | serial port, virtio-mmio slots, power button and its event device, `\_S5` |
+//! | DSDT | serial port, clock, virtio-mmio slots, power button and its event device, `\_S5` |
 //!
 //! # Decisions
 //! - **Hardware-reduced** (§4.1): no PM timer, no SCI, no fixed event registers to emulate. Linux then
 //!   also leaves the legacy timer and interrupt controller alone, so the machine needs no i8254.
 //! - **No 8042 in the boot flags** (§5.2.9.3): Linux does not probe for keyboard and mouse. Resetting
 //!   through the controller (`reboot=k`, and the reset register here) needs no driver.
-//! - **No CMOS clock in the boot flags**: kvmclock gives the wall clock, so Linux neither reads nor waits
-//!   for an RTC that is not there.
+//! - The CMOS clock is described (PNP0B00) without an interrupt: it has no alarm, and with one Linux would
+//!   wait for updates that never come. Kernels with kvmclock do not ask it for the time.
 //! - **No VGA**: Linux does not touch the text console's memory.
 //! - The power button is a control method device (PNP0C0C) that a generic event device (ACPI0013,
 //!   §5.6.9) notifies: with hardware-reduced ACPI there is no fixed power button.
@@ -48,7 +48,6 @@ const DSDT_REVISION: u8 = 6;
 
 /// IA-PC boot architecture flags (§5.2.9.3).
 const BOOT_NO_VGA: u16 = 1 << 2;
-const BOOT_NO_CMOS_CLOCK: u16 = 1 << 5;
 
 /// Notification value: the power button was pressed (§5.6.6, device-specific).
 const NOTIFY_BUTTON: u8 = 0x80;
@@ -102,7 +101,7 @@ fn fadt(dsdt: u64) -> impl Aml {
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless)
         .flag(Flags::HwReducedAcpi);
-    fadt.iapc_boot_arch = (BOOT_NO_VGA | BOOT_NO_CMOS_CLOCK).into();
+    fadt.iapc_boot_arch = BOOT_NO_VGA.into();
     fadt.reset_reg = byte_port(layout::KEYBOARD_COMMAND_PORT);
     fadt.reset_value = layout::KEYBOARD_RESET;
     fadt.sleep_control_reg = byte_port(layout::SLEEP_CONTROL_PORT);
@@ -132,6 +131,7 @@ fn madt(vcpus: VcpuCount) -> impl Aml {
 fn dsdt(slots: &[MmioSlot]) -> impl Aml {
     let mut devices = Code(Vec::new());
     add_serial_port(&mut devices);
+    add_clock(&mut devices);
     add_power_button(&mut devices);
     for (index, slot) in slots.iter().enumerate() {
         add_mmio_slot(&mut devices, index, slot);
@@ -185,6 +185,26 @@ fn add_serial_port(code: &mut Code) {
                     &IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 1, PORTS),
                     &interrupt(layout::SERIAL_GSI),
                 ]),
+            ),
+        ],
+    )
+    .to_aml_bytes(&mut code.0);
+}
+
+fn add_clock(code: &mut Code) {
+    const PORTS: u8 = 2;
+    Device::new(
+        Path::new("RTC_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0B00")),
+            &Name::new(
+                Path::new("_CRS"),
+                &ResourceTemplate::new(vec![&IO::new(
+                    layout::CLOCK_PORT,
+                    layout::CLOCK_PORT,
+                    1,
+                    PORTS,
+                )]),
             ),
         ],
     )
@@ -327,7 +347,7 @@ mod tests {
         for bit in [0, 4, 5, 6, 10, 20] {
             assert_eq!(flags >> bit & 1, 1, "flag {bit}");
         }
-        assert_eq!(fadt[109..111], [0x24, 0], "no 8042, no VGA, no CMOS clock");
+        assert_eq!(fadt[109..111], [4, 0], "no 8042, no VGA");
         assert_eq!(
             fadt[116..129],
             [1, 8, 0, 1, 0x64, 0, 0, 0, 0, 0, 0, 0, 0xfe]

@@ -27,20 +27,28 @@ pub(super) fn signal() -> c_int {
     SIGRTMIN()
 }
 
+/// Installs the handler, before any thread can be kicked: the signal's default is to end the process.
+///
+/// # Errors
+/// The error of `sigaction(2)`.
+pub(super) fn install() -> io::Result<()> {
+    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+    INSTALLED
+        .get_or_init(|| register_signal_handler(signal(), on_kick).map_err(|error| error.errno()))
+        .map_err(io::Error::from_raw_os_error)
+}
+
 /// Lets kicks reach this thread's vCPU, whose page is `run`, until the guard is dropped.
 ///
 /// # Errors
-/// The error of `sigaction(2)` or `pthread_sigmask(3)`.
+/// The error of `pthread_sigmask(3)`.
 pub(super) fn listen(run: NonNull<kvm_run>) -> io::Result<Listening> {
-    static HANDLER: OnceLock<Result<(), i32>> = OnceLock::new();
-    HANDLER
-        .get_or_init(|| register_signal_handler(signal(), on_kick).map_err(|error| error.errno()))
-        .map_err(io::Error::from_raw_os_error)?;
     RUN_PAGE.set(run.as_ptr());
-    unblock_signal(signal()).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(Listening {
+    let listening = Listening {
         _stays_on_its_thread: std::marker::PhantomData,
-    })
+    };
+    unblock_signal(signal()).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(listening)
 }
 
 /// While it lives, kicks reach the vCPU.

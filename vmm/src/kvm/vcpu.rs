@@ -18,7 +18,7 @@ use crate::end::GuestEnd;
 
 /// A call on a vCPU that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("KVM refused {call} for vCPU {index}: {source}")]
+#[error("the kernel refused {call} for vCPU {index}: {source}")]
 pub struct VcpuError {
     /// Which vCPU.
     pub index: u8,
@@ -180,7 +180,7 @@ impl Vcpu {
     /// Binds the vCPU to the calling thread: from now on [`kick_signal`] makes it leave the guest.
     ///
     /// # Errors
-    /// The error of `sigaction(2)` or `pthread_sigmask(3)`.
+    /// The error of `pthread_sigmask(3)`.
     pub fn bind(self) -> io::Result<BoundVcpu> {
         let mut vcpu = self;
         let run = NonNull::from(vcpu.fd.get_kvm_run());

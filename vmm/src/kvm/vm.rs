@@ -9,7 +9,7 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddr
 use vmm_sys_util::eventfd::EventFd;
 
 use super::vcpu::Vcpu;
-use super::{Kvm, VcpuError};
+use super::{Kvm, VcpuError, kick};
 use crate::arch::x86_64::VcpuCount;
 use crate::arch::x86_64::layout;
 use crate::memory::GuestMemory;
@@ -79,11 +79,16 @@ impl Vm {
         Ok(vm)
     }
 
-    /// Makes `count` vCPUs.
+    /// Makes `count` vCPUs, and installs the handler of [`super::kick_signal`].
     ///
     /// # Errors
     /// The call that failed, for instance for want of file descriptors.
     pub fn create_vcpus(&self, count: VcpuCount) -> Result<Vec<Vcpu>, VcpuError> {
+        kick::install().map_err(|source| VcpuError {
+            index: 0,
+            call: "sigaction",
+            source,
+        })?;
         (0..count.get())
             .map(|index| {
                 let fd = self

@@ -10,4 +10,4 @@ mod chassis;
 mod vcpu_thread;
 
 pub use chassis::{BuildError, Chassis, ChassisPlan, Guest};
-pub use vcpu_thread::{Buses, IoHandler, VcpuThread, VcpuThreadError};
+pub use vcpu_thread::{Buses, VcpuThread, VcpuThreadError};

@@ -19,27 +19,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, Sender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use devices::bus::Bus;
 use vmm_sys_util::signal::Killable;
 
 use crate::end::EndReporter;
 use crate::kvm::{BoundVcpu, Exit, Vcpu, kick_signal};
 
-/// One address space as vCPUs see it: ports, or memory that no slot backs.
-pub trait IoHandler: Send + Sync {
-    /// The guest reads `data.len()` bytes at `address`. `data` comes filled with ones, which is what
-    /// a read of an address that nobody claims gives.
-    fn read(&self, address: u64, data: &mut [u8]);
-    /// The guest writes `data` at `address`. A write that nobody claims is dropped.
-    fn write(&self, address: u64, data: &[u8]);
-}
-
-/// The two address spaces.
-#[derive(Clone)]
+/// The two address spaces that vCPUs see.
+#[derive(Debug, Clone)]
 pub struct Buses {
     /// Ports.
-    pub ports: Arc<dyn IoHandler>,
-    /// Memory-mapped registers.
-    pub memory: Arc<dyn IoHandler>,
+    pub ports: Arc<Bus>,
+    /// Memory that no slot backs: memory-mapped registers.
+    pub memory: Arc<Bus>,
 }
 
 /// A vCPU thread that does not do as told.
@@ -235,7 +227,6 @@ impl Runner {
     fn step(&mut self) {
         match self.vcpu.run() {
             Exit::PortRead { port, width, data } => {
-                data.fill(0xff);
                 for access in data.chunks_mut(width) {
                     self.buses.ports.read(u64::from(port), access);
                 }
@@ -247,7 +238,6 @@ impl Runner {
                 self.park_if_ended();
             }
             Exit::MemoryRead { address, data } => {
-                data.fill(0xff);
                 self.buses.memory.read(address, data);
             }
             Exit::MemoryWrite { address, data } => {

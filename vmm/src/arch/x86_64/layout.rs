@@ -21,6 +21,7 @@
 //! | port | what |
 //! | --- | --- |
 //! | `0x60` .. `0x64` | keyboard controller: only the reset pulse, `0xfe` to `0x64` |
+//! | `0x70`, `0x71` | CMOS clock |
 //! | `0x3f8` .. `0x3ff` | serial port, GSI 4 |
 //! | `0x600` .. `0x603` | power block: sleep control, sleep status, event bits, exit status |
 
@@ -95,6 +96,8 @@ pub const SERIAL_GSI: u32 = 4;
 pub const KEYBOARD_COMMAND_PORT: u16 = 0x64;
 /// The keyboard controller command that pulses the processor's reset line.
 pub const KEYBOARD_RESET: u8 = 0xfe;
+/// First of the two ports of the CMOS clock.
+pub const CLOCK_PORT: u16 = 0x70;
 /// First port of the power block: ACPI sleep control.
 pub const SLEEP_CONTROL_PORT: u16 = 0x600;
 /// ACPI sleep status.
