@@ -8,10 +8,12 @@
 //! | [`boot`] | kernel, initrd, command line and firmware tables |
 //! | [`machine`] | vCPU threads and how a machine is put together |
 //! | [`end`] | the ways a guest ends |
+//! | [`host`] | what this host offers to guests, and what stands in their way |
 
 pub mod arch;
 pub mod boot;
 pub mod end;
+pub mod host;
 pub mod kvm;
 pub mod machine;
 pub mod memory;

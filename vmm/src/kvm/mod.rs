@@ -5,6 +5,7 @@
 //! then waits for (5.9 against 1.2 ms for an empty machine). [`Vm::create`] keeps that order.
 
 mod kick;
+mod survey;
 mod vcpu;
 mod vm;
 
@@ -14,10 +15,12 @@ use std::io;
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
 
+pub use survey::{NEEDS, Need, Survey};
 pub use vcpu::{BoundVcpu, Exit, Vcpu, VcpuError, kick_signal};
 pub use vm::{Doorbell, Vm, VmError, VmOptions};
 
-const DEVICE: &CStr = c"/dev/kvm";
+/// Where KVM's device stands.
+pub const DEVICE: &CStr = c"/dev/kvm";
 
 /// Why KVM cannot be used here. Each sentence says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -28,12 +31,23 @@ pub enum KvmError {
          virtualisation in the firmware, or, inside a virtual machine, enable nested virtualisation"
     )]
     Missing,
-    /// `/dev/kvm` may not be opened.
+    /// The file is there, and the kernel has no driver for it.
+    #[error(
+        "/dev/kvm exists, but no KVM is loaded behind it: load the kernel module (modprobe kvm_intel or kvm_amd)"
+    )]
+    NoDriver,
+    /// The mode of `/dev/kvm` keeps this user out.
     #[error(
         "/dev/kvm cannot be opened by this user: add the user to the group that owns it \
          (usermod -aG kvm USER, then log in again)"
     )]
     Denied,
+    /// Something other than the mode of `/dev/kvm` refuses: a device cgroup, a security module, a mount without
+    /// devices.
+    #[error(
+        "opening /dev/kvm is not permitted, whatever its mode says: let the device cgroup or the container pass it"
+    )]
+    Refused,
     /// `/dev/kvm` could not be opened for another reason.
     #[error("/dev/kvm cannot be opened: {0}")]
     Open(#[source] io::Error),
@@ -85,11 +99,14 @@ impl Kvm {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_at(path: &CStr) -> Result<Self, KvmError> {
-        let fd = kvm_ioctls::Kvm::new_with_path(path).map_err(|error| match error.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Missing,
-            libc::EACCES | libc::EPERM => KvmError::Denied,
-            _ => KvmError::Open(error.into()),
-        })?;
+        let kvm = Self::open_whatever_it_lacks(path)?;
+        require_capabilities(&kvm.fd)?;
+        Ok(kvm)
+    }
+
+    /// Opens KVM at `path`; what it lacks, [`Self::survey`] tells.
+    pub(crate) fn open_whatever_it_lacks(path: &CStr) -> Result<Self, KvmError> {
+        let fd = kvm_ioctls::Kvm::new_with_path(path).map_err(refusal)?;
         let version = fd.get_api_version();
         if version < 0 {
             return Err(KvmError::NotKvm);
@@ -97,7 +114,10 @@ impl Kvm {
         if u32::try_from(version) != Ok(KVM_API_VERSION) {
             return Err(KvmError::Version(version));
         }
-        let capabilities = capabilities(&fd)?;
+        let capabilities = Capabilities {
+            tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
+            max_vcpus: fd.get_max_vcpus(),
+        };
         Ok(Self { fd, capabilities })
     }
 
@@ -118,7 +138,17 @@ impl Kvm {
     }
 }
 
-fn capabilities(fd: &kvm_ioctls::Kvm) -> Result<Capabilities, KvmError> {
+fn refusal(error: kvm_ioctls::Error) -> KvmError {
+    match error.errno() {
+        libc::ENOENT | libc::ENOTDIR => KvmError::Missing,
+        libc::ENODEV | libc::ENXIO => KvmError::NoDriver,
+        libc::EACCES => KvmError::Denied,
+        libc::EPERM => KvmError::Refused,
+        _ => KvmError::Open(error.into()),
+    }
+}
+
+fn require_capabilities(fd: &kvm_ioctls::Kvm) -> Result<(), KvmError> {
     // Everything older has stood beside these since long before them: irqchip, ioeventfd, irqfd,
     // user memory, TSS and identity map addresses.
     let needed = [
@@ -132,10 +162,7 @@ fn capabilities(fd: &kvm_ioctls::Kvm) -> Result<Capabilities, KvmError> {
             return Err(KvmError::Lacks(name));
         }
     }
-    Ok(Capabilities {
-        tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
-        max_vcpus: fd.get_max_vcpus(),
-    })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -152,6 +179,15 @@ mod tests {
         let path = CString::new(file.path().as_os_str().as_bytes()).unwrap();
         let error = Kvm::open_at(&path).unwrap_err();
         assert!(matches!(error, KvmError::NotKvm), "{error}");
+    }
+
+    #[test]
+    fn each_error_number_has_its_cause() {
+        let cause = |errno| refusal(kvm_ioctls::Error::new(errno));
+        assert!(matches!(cause(libc::ENXIO), KvmError::NoDriver));
+        assert!(matches!(cause(libc::EACCES), KvmError::Denied));
+        assert!(matches!(cause(libc::EPERM), KvmError::Refused));
+        assert!(matches!(cause(libc::EMFILE), KvmError::Open(_)));
     }
 
     #[test]

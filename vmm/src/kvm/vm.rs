@@ -168,7 +168,7 @@ impl Vm {
 }
 
 /// `KVM_CREATE_VM` gives up with EINTR when a signal is pending: try again.
-fn create_vm(kvm: &Kvm) -> Result<kvm_ioctls::VmFd, VmError> {
+pub(super) fn create_vm(kvm: &Kvm) -> Result<kvm_ioctls::VmFd, VmError> {
     const ATTEMPTS: u32 = 16;
     for _ in 1..ATTEMPTS {
         match kvm.fd.create_vm() {
