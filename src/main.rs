@@ -1,2 +1,9 @@
-//! The `ravelin` command.
-fn main() {}
+//! The `ravelin` command: parse, run, exit code. The only place where an error chain is printed.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
