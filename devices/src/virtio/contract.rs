@@ -72,7 +72,7 @@ impl Contract<'_> {
             bad_chains(&mut driver, queue, &mut dice);
             driver.kick(queue);
             after_kick(&mut driver);
-            driver.wait(|driver| driver.used_index(queue) != 0 || driver.needs_reset());
+            driver.watch(|driver| driver.used_index(queue) != 0 || driver.needs_reset());
         }
         driver.negotiate(u64::MAX);
         (self.exchange)(&mut driver);
@@ -109,9 +109,15 @@ fn bad_chains(driver: &mut Driver, queue: usize, dice: &mut Dice) {
             bad_descriptor(dice),
         );
     }
-    // Data areas hold anything: headers are guest input too.
+    // Data areas hold anything: headers are guest input too, and some of them nearly make sense.
     let noise = [dice.roll().to_le_bytes(), dice.roll().to_le_bytes()].concat();
     driver.ram.write_slice(&noise, GuestAddress(DATA)).unwrap();
+    if !dice.roll().is_multiple_of(4) {
+        let kind: u32 = dice.pick(&[0, 1, 2, 4, 8, 11, 13]);
+        let place: u64 = dice.pick(&[0, 1, 7, 2047, 2048, 1 << 54, u64::MAX]);
+        driver.ram.write_obj(kind, GuestAddress(DATA)).unwrap();
+        driver.ram.write_obj(place, GuestAddress(DATA + 8)).unwrap();
+    }
     for _ in 0..dice.pick(&[1, 1, 2, 5]) {
         let head = dice.pick(&[0, 1, 2, 7, 15, 200, 256, 0xffff]);
         driver.make_available(queue, head);

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
@@ -331,15 +331,33 @@ impl Driver {
     /// Waits, interrupt by interrupt, until `done`.
     pub(crate) fn wait(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
         while !done(self) {
-            let line = self.interrupt.line().try_clone().unwrap();
-            // SAFETY: the line is open until the end of the turn.
-            let fd = unsafe { BorrowedFd::borrow_raw(line.as_raw_fd()) };
-            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            let patience = Timespec::try_from(PATIENCE).unwrap();
-            let ready = poll(&mut fds, Some(&patience)).unwrap();
-            assert!(ready > 0, "the device did not answer in {PATIENCE:?}");
-            let _ = line.read();
+            let woken = self.wait_for_interrupt(PATIENCE);
+            assert!(woken, "the device did not answer in {PATIENCE:?}");
         }
+    }
+
+    /// Waits until `done` without counting on interrupts: who has the device write over his own rings
+    /// may have switched them off.
+    pub(crate) fn watch(&mut self, mut done: impl FnMut(&mut Self) -> bool) {
+        let start = Instant::now();
+        while !done(self) {
+            self.wait_for_interrupt(Duration::from_millis(2));
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the device did not answer in {PATIENCE:?}"
+            );
+        }
+    }
+
+    fn wait_for_interrupt(&self, patience: Duration) -> bool {
+        let line = self.interrupt.line();
+        // SAFETY: the line is open until the end of this function.
+        let fd = unsafe { BorrowedFd::borrow_raw(line.as_raw_fd()) };
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        let patience = Timespec::try_from(patience).unwrap();
+        let ready = poll(&mut fds, Some(&patience)).unwrap();
+        let _ = line.read();
+        ready > 0
     }
 
     /// The interrupt causes not yet acknowledged.
