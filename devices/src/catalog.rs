@@ -1,25 +1,34 @@
 //! The one list of virtio devices: what may be configured, what may change while the guest runs.
 
+use std::fs::File;
 use std::io;
 
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
-use crate::virtio::{Core, rng};
+use crate::virtio::{Core, block, rng};
 
 /// A device to build: its config, and what was opened for it.
 #[derive(Debug)]
 pub enum Spec {
+    /// A disk and the file behind it.
+    Block(block::Config, File),
     /// An entropy source.
     Rng(rng::Config),
 }
 
 /// A new setting for a device that may be running.
 #[derive(Debug)]
-pub enum Update {}
+pub enum Update {
+    /// For a disk.
+    Block(block::Update),
+}
 
 /// Why a device could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
+    /// A disk.
+    #[error(transparent)]
+    Block(#[from] block::Error),
     /// The entropy source.
     #[error(transparent)]
     Rng(#[from] rng::Error),
@@ -34,6 +43,9 @@ pub enum UpdateError {
     /// This kind of device has no such setting.
     #[error("this kind of device has no such setting")]
     NotSupported,
+    /// A disk cannot have it.
+    #[error(transparent)]
+    Block(#[from] block::Error),
 }
 
 impl Spec {
@@ -48,6 +60,9 @@ impl Spec {
         interrupt: Interrupt,
     ) -> Result<Core, BuildError> {
         match self {
+            Self::Block(config, file) => {
+                Core::new(block::Block::new(&config, file)?, ram, io, interrupt)
+            }
             Self::Rng(config) => Core::new(rng::Rng::new(config)?, ram, io, interrupt),
         }
         .map_err(BuildError::EventFd)

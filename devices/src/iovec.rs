@@ -58,6 +58,23 @@ impl IoVecs {
         Ok(())
     }
 
+    /// Drops the first `n` bytes: a transfer was short and the rest is to follow.
+    pub fn advance(&mut self, n: usize) {
+        let mut left = n;
+        let whole = self.list.iter().take_while(|vec| {
+            let is_done = left >= vec.iov_len;
+            left = left.saturating_sub(if is_done { vec.iov_len } else { 0 });
+            is_done
+        });
+        let whole = whole.count();
+        self.list.drain(..whole);
+        if let Some(first) = self.list.first_mut() {
+            first.iov_base = first.iov_base.cast::<u8>().wrapping_add(left).cast();
+            first.iov_len = first.iov_len.saturating_sub(left);
+        }
+        self.len = self.len.saturating_sub(n);
+    }
+
     /// The total of bytes.
     pub fn len(&self) -> usize {
         self.len

@@ -1,5 +1,6 @@
 //! virtio 1.2: one negotiation state machine, the transports over it, and the devices.
 
+pub mod block;
 pub mod chain;
 pub mod core;
 pub mod device;

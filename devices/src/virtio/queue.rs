@@ -38,6 +38,22 @@ impl Head {
     }
 }
 
+#[cfg(test)]
+impl Head {
+    /// A head that no queue waits for, until it is settled.
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            index: 0,
+            owed: true,
+        }
+    }
+
+    /// Gives up a head of `for_tests`.
+    pub(crate) fn settle(&mut self) {
+        self.owed = false;
+    }
+}
+
 impl Drop for Head {
     fn drop(&mut self) {
         debug_assert!(!self.owed, "descriptor {} was never completed", self.index);
