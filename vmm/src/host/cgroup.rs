@@ -15,15 +15,37 @@ pub(super) fn look() -> Finding {
         return Finding::unknown("/proc/self does not tell the control groups", "mount /proc");
     };
     let hierarchies = hierarchies(&mounts);
-    let groups = own_groups(&hierarchies, &own);
-    let controllers = unified(&hierarchies)
-        .and_then(|hierarchy| read::text(hierarchy.mount.join("cgroup.controllers")).ok())
-        .unwrap_or_default();
+    let unified = hierarchies
+        .iter()
+        .find(|hierarchy| hierarchy.controllers.is_none());
+    let controllers = match unified {
+        Some(hierarchy) => {
+            let group = hierarchy.own_group(&own);
+            match group.and_then(|group| read::text(group.join("cgroup.controllers")).ok()) {
+                Some(controllers) => Some(controllers),
+                None => return invisible("version 2"),
+            }
+        }
+        None => None,
+    };
+    let groups: Vec<_> = hierarchies
+        .iter()
+        .filter(|hierarchy| hierarchy.limits())
+        .filter_map(|hierarchy| hierarchy.own_group(&own))
+        .collect();
     let shut: Vec<_> = groups
         .iter()
         .filter(|group| access(group.as_path(), Access::WRITE_OK).is_err())
         .collect();
-    finding(&version(&hierarchies, &controllers), groups.len(), &shut)
+    let version = version(&hierarchies, controllers.as_deref());
+    finding(&version, groups.len(), &shut)
+}
+
+fn invisible(version: &str) -> Finding {
+    Finding::unknown(
+        format!("{version}; the group of this process is not visible"),
+        "look from outside the container, or mount /sys/fs/cgroup",
+    )
 }
 
 /// A mounted hierarchy (cgroups(7)).
@@ -66,35 +88,21 @@ fn hierarchy(line: &str) -> Option<Hierarchy> {
     })
 }
 
-fn unified(hierarchies: &[Hierarchy]) -> Option<&Hierarchy> {
-    hierarchies
-        .iter()
-        .find(|hierarchy| hierarchy.controllers.is_none())
-}
-
-/// The directories of this process's groups that limits are set in, from the text of `/proc/self/cgroup`
-/// (cgroups(7)): lines `9:memory:/path`, and `0::/path` for version 2.
-fn own_groups(hierarchies: &[Hierarchy], own: &str) -> Vec<PathBuf> {
-    own.lines()
-        .filter_map(|line| {
+impl Hierarchy {
+    /// The directory of this process's group, from the text of `/proc/self/cgroup` (cgroups(7)): lines
+    /// `9:memory:/path`, and `0::/path` for version 2.
+    fn own_group(&self, own: &str) -> Option<PathBuf> {
+        let path = own.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let controllers = fields.next()?;
-            let path = Path::new(fields.next()?);
-            let hierarchy = hierarchies
-                .iter()
-                .find(|hierarchy| hierarchy.holds(controllers))?;
-            if !hierarchy.limits() {
-                return None;
-            }
-            let below = path.strip_prefix(&hierarchy.root).unwrap_or(path);
-            let below = below.strip_prefix("/").unwrap_or(below);
-            let group = hierarchy.mount.components().chain(below.components());
-            Some(group.collect())
-        })
-        .collect()
-}
+            self.holds(controllers).then(|| fields.next())?
+        })?;
+        let path = Path::new(path);
+        let below = path.strip_prefix(&self.root).unwrap_or(path);
+        let below = below.strip_prefix("/").unwrap_or(below);
+        Some(self.mount.components().chain(below.components()).collect())
+    }
 
-impl Hierarchy {
     /// Whether it is the one that `/proc/self/cgroup` calls `controllers`.
     fn holds(&self, controllers: &str) -> bool {
         match &self.controllers {
@@ -123,7 +131,8 @@ enum Version {
     Hybrid { one: Vec<String>, two: Vec<String> },
 }
 
-fn version(hierarchies: &[Hierarchy], unified_controllers: &str) -> Version {
+/// `unified_controllers` are those that version 2 gives to this process's group.
+fn version(hierarchies: &[Hierarchy], unified_controllers: Option<&str>) -> Version {
     let one: Vec<_> = hierarchies
         .iter()
         .filter_map(|hierarchy| hierarchy.controllers.as_deref())
@@ -131,15 +140,13 @@ fn version(hierarchies: &[Hierarchy], unified_controllers: &str) -> Version {
         .filter(|name| !name.starts_with("name="))
         .cloned()
         .collect();
-    let two: Vec<_> = unified_controllers
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect();
-    match (one.is_empty(), two.is_empty(), unified(hierarchies)) {
-        (true, _, Some(_)) => Version::Two(two),
-        (true, _, None) => Version::None,
-        (false, true, _) => Version::One(one),
-        (false, false, _) => Version::Hybrid { one, two },
+    let two: Option<Vec<_>> =
+        unified_controllers.map(|text| text.split_whitespace().map(str::to_owned).collect());
+    match two {
+        Some(two) if one.is_empty() => Version::Two(two),
+        None if one.is_empty() => Version::None,
+        Some(two) if !two.is_empty() => Version::Hybrid { one, two },
+        _ => Version::One(one),
     }
 }
 
@@ -176,10 +183,7 @@ fn finding(version: &Version, groups: usize, shut: &[&PathBuf]) -> Finding {
         );
     }
     match shut.first() {
-        _ if groups == 0 => Finding::unknown(
-            format!("{evidence}; the group of this process is not visible"),
-            "look from outside the container",
-        ),
+        _ if groups == 0 => invisible(&evidence),
         None => Finding::ok(format!("{evidence}, writable")),
         Some(group) => Finding::warning(
             format!(
@@ -215,7 +219,7 @@ mod tests {
     #[test]
     fn a_unified_mount_alone_is_version_2() {
         assert_eq!(
-            version(&hierarchies(V2), "cpu memory pids"),
+            version(&hierarchies(V2), Some("cpu memory pids")),
             Version::Two(names(&["cpu", "memory", "pids"]))
         );
     }
@@ -224,35 +228,38 @@ mod tests {
     fn controllers_decide_between_version_1_and_hybrid() {
         let hierarchies = hierarchies(V1);
         let one = names(&["cpu", "cpuacct", "memory", "pids"]);
-        assert_eq!(version(&hierarchies, ""), Version::One(one.clone()));
+        assert_eq!(version(&hierarchies, Some("")), Version::One(one.clone()));
         let two = names(&["hugetlb"]);
         assert_eq!(
-            version(&hierarchies, "hugetlb"),
+            version(&hierarchies, Some("hugetlb")),
             Version::Hybrid { one, two }
         );
     }
 
     #[test]
     fn no_mount_is_no_version() {
-        assert_eq!(version(&[], ""), Version::None);
+        assert_eq!(version(&[], None), Version::None);
         assert_eq!(finding(&Version::None, 0, &[]).level, Level::Warning);
     }
 
     #[test]
     fn own_groups_lie_below_their_mounts() {
-        let own =
-            "8:pids:/\n4:memory:/a/b\n1:cpu,cpuacct:/c\n0::/d\n7:unmounted:/\n9:name=systemd:/\n";
-        let groups = own_groups(&hierarchies(V1), own);
-        let expected = ["pids", "memory/a/b", "cpu/c", "unified/d"];
+        let own = "8:pids:/\n4:memory:/a/b\n1:cpu,cpuacct:/c\n0::/d\n9:name=systemd:/\n";
+        let groups: Vec<_> = hierarchies(V1)
+            .iter()
+            .filter(|hierarchy| hierarchy.limits())
+            .filter_map(|hierarchy| hierarchy.own_group(own))
+            .collect();
+        let expected = ["cpu/c", "memory/a/b", "pids", "unified/d"];
         let expected = expected.map(|group| Path::new("/sys/fs/cgroup").join(group));
         assert_eq!(groups, expected);
     }
 
     #[test]
     fn a_mount_of_a_subtree_is_not_counted_twice() {
-        let mount = "26 22 0:25 /box /sys/fs/cgroup ro - cgroup2 cgroup ro\n";
-        let groups = own_groups(&hierarchies(mount), "0::/box/inner\n");
-        assert_eq!(groups, [Path::new("/sys/fs/cgroup/inner")]);
+        let mount = hierarchies("26 22 0:25 /box /sys/fs/cgroup ro - cgroup2 cgroup ro\n");
+        let group = mount[0].own_group("0::/box/inner\n");
+        assert_eq!(group.as_deref(), Some(Path::new("/sys/fs/cgroup/inner")));
     }
 
     #[test]

@@ -166,9 +166,7 @@ fn huge_pages(text: &str, transparent: Option<&str>) -> Option<Finding> {
     let size_kib = meminfo(text, "Hugepagesize")?;
     let total = meminfo(text, "HugePages_Total")?;
     let free = meminfo(text, "HugePages_Free")?;
-    let transparent = transparent
-        .and_then(read::chosen)
-        .unwrap_or("not in this kernel");
+    let transparent = transparent.and_then(read::chosen).unwrap_or("not told");
     Some(Finding::ok(format!(
         "{free} of {total} reserved ones of {size_kib} KiB are free; transparent ones: {transparent}"
     )))

@@ -31,7 +31,7 @@ pub(super) fn signal() -> c_int {
 ///
 /// # Errors
 /// The error of `sigaction(2)`.
-pub(super) fn install() -> io::Result<()> {
+pub(crate) fn install() -> io::Result<()> {
     static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
     INSTALLED
         .get_or_init(|| register_signal_handler(signal(), on_kick).map_err(|error| error.errno()))

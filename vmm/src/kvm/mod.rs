@@ -15,6 +15,7 @@ use std::io;
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
 
+pub(crate) use kick::install as accept_kicks;
 pub use survey::{NEEDS, Need, Survey};
 pub use vcpu::{BoundVcpu, Exit, Vcpu, VcpuError, kick_signal};
 pub use vm::{Doorbell, Vm, VmError, VmOptions};
