@@ -190,8 +190,13 @@ fn finding(version: &Version, groups: usize, shut: &[&PathBuf]) -> Finding {
                 "{evidence}; {} is not delegated to this user",
                 group.display()
             ),
-            "for limits on each machine run as root, or in a delegated group (systemd-run --user --scope \
-             -p Delegate=yes)",
+            match version {
+                Version::Two(_) => {
+                    "for limits on each machine run as root, or in a delegated group (systemd-run --user --scope \
+                     -p Delegate=yes)"
+                }
+                _ => "for limits on each machine run as root",
+            },
         ),
     }
 }

@@ -65,23 +65,25 @@ fn tap(opened: &io::Result<()>, rights: Option<bool>) -> Finding {
     }
 }
 
+/// `sysctl` is the value of `kernel.io_uring_disabled` (since Linux 6.6): 0 nobody, 1 all but a group, 2 all.
 fn io_uring(allowed: &io::Result<()>, sysctl: Option<&str>) -> Finding {
-    let sysctl = sysctl.map_or_else(
-        || "no sysctl io_uring_disabled".to_owned(),
-        |value| format!("sysctl io_uring_disabled = {value}"),
-    );
-    match allowed {
-        Ok(()) => Finding::ok(format!("rings can be made ({sysctl})")),
-        Err(error) => {
-            let advice = match error.raw_os_error() {
-                Some(libc::ENOSYS) => "use engine=sync for disks, or a kernel with CONFIG_IO_URING",
-                _ => {
-                    "use engine=sync for disks, or allow it: sudo sysctl kernel.io_uring_disabled=0"
-                }
-            };
-            Finding::warning(format!("io_uring_setup: {error} ({sysctl})"), advice)
+    let Err(error) = allowed else {
+        return Finding::ok("rings can be made");
+    };
+    let refused_by_sysctl = sysctl.is_some_and(|value| value != "0");
+    let advice = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "use engine=sync for disks, or a kernel with CONFIG_IO_URING",
+        _ if refused_by_sysctl => {
+            "use engine=sync for disks, or allow rings: sudo sysctl kernel.io_uring_disabled=0"
         }
-    }
+        _ => {
+            "use engine=sync for disks, or leave the container or seccomp filter that forbids rings"
+        }
+    };
+    let sysctl = sysctl.map_or_else(String::new, |value| {
+        format!(" (io_uring_disabled = {value})")
+    });
+    Finding::warning(format!("io_uring_setup: {error}{sysctl}"), advice)
 }
 
 #[cfg(test)]
@@ -115,9 +117,15 @@ mod tests {
 
     #[test]
     fn a_refused_ring_leads_to_the_other_engine() {
-        let refused = io_uring(&error(libc::EPERM), Some("2"));
-        assert_eq!(refused.level, Level::Warning);
-        assert!(refused.advice.unwrap().contains("engine=sync"));
+        let advice = |errno, sysctl| {
+            let found = io_uring(&error(errno), sysctl);
+            assert_eq!(found.level, Level::Warning);
+            found.advice.unwrap()
+        };
+        assert!(advice(libc::EPERM, Some("2")).contains("sysctl"));
+        assert!(advice(libc::EPERM, Some("0")).contains("seccomp"));
+        assert!(advice(libc::EPERM, None).contains("seccomp"));
+        assert!(advice(libc::ENOSYS, None).contains("CONFIG_IO_URING"));
         assert_eq!(io_uring(&Ok(()), Some("0")).level, Level::Ok);
     }
 }

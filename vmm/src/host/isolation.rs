@@ -22,33 +22,53 @@ pub(super) fn rows() -> Vec<Row> {
     ]
 }
 
-/// The sysctls that keep user namespaces away, and the value that does it.
-const NAMESPACE_SYSCTLS: [(&str, &str); 3] = [
-    ("user.max_user_namespaces", "0"),
-    ("kernel.unprivileged_userns_clone", "0"),
-    ("kernel.apparmor_restrict_unprivileged_userns", "1"),
+/// A sysctl that can keep user namespaces from users: the value that does, and one that does not.
+struct Switch {
+    name: &'static str,
+    forbids: &'static str,
+    allows: &'static str,
+}
+
+const SWITCHES: [Switch; 3] = [
+    Switch {
+        name: "user.max_user_namespaces",
+        forbids: "0",
+        allows: "10000",
+    },
+    Switch {
+        name: "kernel.unprivileged_userns_clone",
+        forbids: "0",
+        allows: "1",
+    },
+    Switch {
+        name: "kernel.apparmor_restrict_unprivileged_userns",
+        forbids: "1",
+        allows: "0",
+    },
 ];
 
 fn look_at_namespaces() -> Finding {
-    let guilty = NAMESPACE_SYSCTLS.into_iter().find(|(name, forbids)| {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        read::text(path).is_ok_and(|value| value == *forbids)
+    let guilty = SWITCHES.iter().find(|switch| {
+        let path = format!("/proc/sys/{}", switch.name.replace('.', "/"));
+        read::text(path).is_ok_and(|value| value == switch.forbids)
     });
-    namespaces(&syscalls::user_namespace(), guilty.map(|(name, _)| name))
+    namespaces(&syscalls::user_namespace(), guilty)
 }
 
-fn namespaces(made: &io::Result<()>, guilty: Option<&str>) -> Finding {
-    match (made, guilty) {
-        (Ok(()), _) => Finding::ok("a trial made one"),
-        (Err(error), Some(sysctl)) => Finding::warning(
-            format!("a trial was refused: {error}"),
-            format!("without root, allow them: see the sysctl {sysctl}"),
-        ),
-        (Err(error), None) => Finding::warning(
-            format!("a trial was refused: {error}"),
-            "without root, allow them: a seccomp filter or a container around this process forbids them",
-        ),
-    }
+fn namespaces(made: &io::Result<()>, guilty: Option<&Switch>) -> Finding {
+    let Err(error) = made else {
+        return Finding::ok("a trial made one, and a mount namespace inside it");
+    };
+    let advice = match guilty {
+        Some(Switch { name, allows, .. }) => {
+            format!("for isolation without root allow them: sudo sysctl {name}={allows}")
+        }
+        None => {
+            "for isolation without root leave the container or seccomp filter that forbids them"
+                .to_owned()
+        }
+    };
+    Finding::warning(format!("a trial was refused: {error}"), advice)
 }
 
 /// Landlock's versions (landlock(7)): 1 files, 4 TCP ports, 6 signals and abstract sockets.
@@ -160,10 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn the_sysctl_that_forbids_namespaces_is_named() {
-        let refused = namespaces(&error(libc::ENOSPC), Some("user.max_user_namespaces"));
+    fn the_sysctl_that_forbids_namespaces_is_named_with_its_cure() {
+        let refused = namespaces(&error(libc::ENOSPC), Some(&SWITCHES[0]));
         assert_eq!(refused.level, Level::Warning);
-        assert!(refused.advice.unwrap().contains("user.max_user_namespaces"));
+        let advice = refused.advice.unwrap();
+        assert!(
+            advice.ends_with("sudo sysctl user.max_user_namespaces=10000"),
+            "{advice}"
+        );
         assert_eq!(namespaces(&Ok(()), None).level, Level::Ok);
     }
 

@@ -173,7 +173,7 @@ fn judge(rows: &[Row]) -> (Verdict, String) {
         Level::Failing => (Verdict::No, format!("guests cannot run here: {because}")),
         _ => (
             Verdict::Unknown,
-            format!("nobody can say whether guests run here: {because}"),
+            format!("it is not known whether guests can run here: {because}"),
         ),
     }
 }

@@ -85,12 +85,13 @@ pub(super) fn security_modules() -> io::Result<Vec<u64>> {
     Ok(ids.iter().copied().take(count).collect())
 }
 
-/// Makes a user namespace in a child process that ends at once.
+/// Makes a user namespace in a child process that ends at once, and a mount namespace inside it: some
+/// kernels give the first to everybody and no rights in it.
 ///
 /// # Errors
 /// What `unshare` answered in the child, or why there was no child.
 pub(super) fn user_namespace() -> io::Result<()> {
-    // SAFETY: the child makes two system calls that need no memory of its own and ends; it shares nothing
+    // SAFETY: the child makes three system calls that take no pointer and ends; it shares nothing
     // with the parent but copies.
     let child = unsafe { libc::fork() };
     if child == 0 {
@@ -108,7 +109,11 @@ pub(super) fn user_namespace() -> io::Result<()> {
 
 fn unshare_and_exit() -> ! {
     // SAFETY: the call has no pointer; it changes this child only.
-    let result = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    let mut result = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    if result == 0 {
+        // SAFETY: as above.
+        result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    }
     let errno = if result == 0 {
         0
     } else {
