@@ -35,3 +35,20 @@ pub fn explain() -> Option<String> {
     let rows = kvm::rows(DEVICE);
     report::obstacle(&rows).map(|row| report::sentence(&row.finding))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_explanation_and_the_report_agree() {
+        let report = examine();
+        match explain() {
+            None => assert_eq!(report.can_run_guests, Verdict::Yes, "{}", report.summary),
+            Some(sentence) => {
+                assert_ne!(report.can_run_guests, Verdict::Yes, "{sentence}");
+                assert!(report.summary.ends_with(&sentence), "{}", report.summary);
+            }
+        }
+    }
+}
