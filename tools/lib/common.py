@@ -31,16 +31,24 @@ def cache_dir(*parts):
 
 @contextlib.contextmanager
 def step(title):
-    """Says what is going on: a line with the elapsed seconds on a terminal, one line a step elsewhere."""
+    """Says what is going on: a line with the elapsed seconds on a terminal, one line a step elsewhere.
+
+    Gives a function that puts a detail into that line.
+    """
     tty = sys.stderr.isatty()
-    started, done = time.monotonic(), threading.Event()
+    started, done, detail = time.monotonic(), threading.Event(), ""
+
+    def note(text):
+        nonlocal detail
+        detail = text
 
     def elapsed():
         return f"{time.monotonic() - started:.0f} s"
 
     def show():
         while not done.wait(1):
-            sys.stderr.write(f"\r\033[K{title} ... {elapsed()}")
+            columns = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\033[K{f'{title} ... {elapsed()} {detail}'[:columns]}")
             sys.stderr.flush()
 
     ticker = threading.Thread(target=show, daemon=True)
@@ -49,7 +57,7 @@ def step(title):
     else:
         sys.stderr.write(f"{title} ...\n")
     try:
-        yield
+        yield note
     finally:
         done.set()
         if tty:

@@ -1,0 +1,1 @@
+"""The guest kit: kernels, initramfs and root image, made from Debian packages."""
