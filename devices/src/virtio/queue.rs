@@ -108,13 +108,10 @@ impl VirtQueue {
         if !self.ring.ready() {
             return Ok(Popped::Empty);
         }
-        let before = self.ring.next_avail();
         let index = match self.ring.iter(ram)?.next() {
             Some(found) => found.head_index(),
-            None if self.ring.next_avail() == before && self.is_drained(ram)? => {
-                return Ok(Popped::Empty);
-            }
-            None => return Err(virtio_queue::Error::InvalidAvailRingIndex.into()),
+            // The index is read once: what the driver puts meanwhile is found by the next call.
+            None => return Ok(Popped::Empty),
         };
         if index >= self.ring.size() {
             // Not a head at all: it cannot even be given back.

@@ -125,3 +125,29 @@ fn a_device_dropped_under_load_leaves_guest_memory_alone() {
         }
     }
 }
+
+#[test]
+fn a_request_that_comes_as_the_device_looks_is_no_mistake() {
+    let (mut driver, _image) = disk(Engine::Sync);
+    let at = header_at(0);
+    driver
+        .ram
+        .write_slice(&header(IN, 0), GuestAddress(at))
+        .unwrap();
+    let buffers = [
+        Buffer::Readable(at, 16),
+        Buffer::Writable(data_at(0), 512),
+        Buffer::Writable(at + 16, 1),
+    ];
+    for sent in 1..=50_000u16 {
+        driver.queue_chain(0, &buffers);
+        driver.kick(0);
+        // This driver is quick: it polls.
+        let start = std::time::Instant::now();
+        while driver.used_index(0) != sent {
+            assert!(!driver.needs_reset(), "request {sent} broke the queue");
+            assert!(start.elapsed().as_secs() < 20, "request {sent} was lost");
+            std::hint::spin_loop();
+        }
+    }
+}
