@@ -137,8 +137,9 @@ impl Disk {
         let device = virtio::find(command_line, Kind::Block)?;
         let features = device.negotiate(FLUSH | virtio::wanted(command_line))?;
         let indirect = features & INDIRECT != 0;
+        // A chain is no longer than its queue, indirect or not (virtio 1.2 §2.7.5.3.1).
         let needed = if indirect {
-            depth
+            depth.max(CHAIN)
         } else {
             depth.saturating_mul(CHAIN)
         };

@@ -1,9 +1,11 @@
 //! A split virtqueue, driven by polling (virtio 1.2 §2.7).
 
+use core::fmt::{self, Display};
 use core::hint::spin_loop;
 use core::sync::atomic::{Ordering, fence};
 
 use crate::clock::{Deadline, STALL};
+use crate::line;
 use crate::memory::{Arena, Region};
 use crate::virtio::Transport;
 
@@ -153,8 +155,17 @@ impl Queue {
         Some(used)
     }
 
-    /// Polls until the device is done with a buffer; none when it does nothing for [`STALL`] cycles.
+    /// Polls until the device is done with a buffer; none when it does nothing for [`STALL`] cycles, which
+    /// is printed.
     pub fn wait(&mut self) -> Option<Used> {
+        let used = self.wait_until_stall();
+        if used.is_none() {
+            self.report_stall();
+        }
+        used
+    }
+
+    fn wait_until_stall(&mut self) -> Option<Used> {
         let mut deadline = None;
         loop {
             if let Some(used) = self.take() {
@@ -169,6 +180,14 @@ impl Queue {
             }
             spin_loop();
         }
+    }
+
+    /// Prints what both sides say, and whether the device only missed a notification.
+    fn report_stall(&mut self) {
+        line!("stalled: {}", State(self));
+        self.transport.notify(self.index);
+        let helped = self.wait_until_stall().is_some();
+        line!("stalled: another notification helped: {helped}");
     }
 
     /// Keeps the event index half a lap behind, where the device's index passes it last.
@@ -186,6 +205,26 @@ impl Queue {
             return passed < self.published.wrapping_sub(before);
         }
         self.used.read16(0) & NO_NOTIFY == 0
+    }
+}
+
+/// What both sides say of a queue.
+struct State<'a>(&'a Queue);
+
+impl Display for State<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Queue {
+            published,
+            taken,
+            notifications,
+            ..
+        } = self.0;
+        let event = self.0.used.read16(4 + 8 * usize::from(self.0.size));
+        let (flags, used) = (self.0.used.read16(0), self.0.used.read16(2));
+        write!(
+            f,
+            "available {published} taken {taken} used {used} flags {flags} event {event} kicks {notifications}"
+        )
     }
 }
 
