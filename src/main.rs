@@ -1,6 +1,8 @@
 //! The `ravelin` command: parse, run, exit code. The only place where an error chain is printed.
 
 mod cli;
+mod console;
+mod logger;
 
 use std::process::ExitCode;
 

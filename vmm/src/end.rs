@@ -58,6 +58,15 @@ impl fmt::Display for GuestEnd {
     }
 }
 
+/// What a guest has left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finish {
+    /// The status that its init has written to the power block, if it has.
+    pub exit_status: Option<u8>,
+    /// Whether the reset followed a kernel panic (Linux `reboot=panic_warm`).
+    pub panicked: bool,
+}
+
 /// Reports guest ends; one clone for each vCPU thread and each device that can end the guest.
 #[derive(Debug, Clone)]
 pub struct EndReporter {

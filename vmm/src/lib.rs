@@ -2,6 +2,8 @@
 //!
 //! | room | what it holds |
 //! | --- | --- |
+//! | [`spec`] | the whole VM as plain data, and its validation |
+//! | [`controller`], [`command`] | before the boot and after it, and what may be asked |
 //! | [`memory`] | guest memory, and files mapped into it |
 //! | [`kvm`] | the only user of the KVM interface |
 //! | [`arch`] | what differs between processor architectures |
@@ -12,8 +14,12 @@
 
 pub mod arch;
 pub mod boot;
+pub mod command;
+pub mod controller;
 pub mod end;
+mod event;
 pub mod host;
 pub mod kvm;
 pub mod machine;
 pub mod memory;
+pub mod spec;

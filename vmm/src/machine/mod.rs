@@ -7,7 +7,9 @@
 //! 3. [`Guest::resume`] lets it run.
 
 mod chassis;
+mod devices;
 mod vcpu_thread;
 
 pub use chassis::{BuildError, Chassis, ChassisPlan, Guest};
+pub use devices::{Backend, Console, DeviceError, Devices};
 pub use vcpu_thread::{Buses, VcpuThread, VcpuThreadError};

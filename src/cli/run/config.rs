@@ -1,0 +1,114 @@
+//! The flags of `ravelin run` over a configuration file, as a spec.
+
+use vmm::boot::{CommandLine, CommandLineError};
+use vmm::spec::{Entropy, Spec};
+
+use super::{Args, Failure, read_config};
+use crate::console::terminal;
+
+/// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
+const DEFAULT_MEMORY_MIB: u64 = 512;
+
+/// The VM that the command line describes.
+pub(super) fn spec(args: &Args) -> Result<Spec, Failure> {
+    let mut spec = match &args.config {
+        Some(path) => read_config(path)?,
+        None => fresh(),
+    };
+    apply_machine(&mut spec, args)?;
+    apply_devices(&mut spec, args);
+    apply_boot(&mut spec, args)?;
+    Ok(spec)
+}
+
+fn fresh() -> Spec {
+    let mut spec = Spec {
+        entropy: Some(Entropy::default()),
+        ..Spec::default()
+    };
+    spec.machine_config.mem_size_mib = DEFAULT_MEMORY_MIB;
+    spec
+}
+
+fn apply_machine(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
+    if let Some(mem) = args.mem {
+        spec.machine_config.mem_size_mib = mem;
+    }
+    if let Some(cpus) = args.cpus {
+        spec.machine_config.vcpu_count =
+            u8::try_from(cpus).map_err(|_| Failure::usage(vmm::spec::SpecError::Vcpus(cpus)))?;
+    }
+    Ok(())
+}
+
+fn apply_devices(spec: &mut Spec, args: &Args) {
+    if let Some(root) = args.root.clone() {
+        spec.drives.retain(|drive| !drive.is_root_device);
+        spec.drives.insert(0, root.into_root());
+    }
+    for disk in args.disk.iter().cloned() {
+        let id = format!("disk{}", spec.drives.len());
+        spec.drives.push(disk.into_drive(&id));
+    }
+    for net in args.net.iter().cloned() {
+        let id = format!("eth{}", spec.network_interfaces.len());
+        spec.network_interfaces.push(net.into_interface(&id));
+    }
+}
+
+fn apply_boot(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
+    let boot = &mut spec.boot_source;
+    if let Some(kernel) = &args.kernel {
+        boot.kernel_image_path = text(kernel)?;
+    }
+    if let Some(initrd) = &args.initrd {
+        boot.initrd_path = Some(text(initrd)?);
+    }
+    boot.boot_args = Some(command_line(boot.boot_args.as_deref(), args).map_err(Failure::usage)?);
+    Ok(())
+}
+
+/// The kernel's command line: what the configuration says, or the default, and what the flags add.
+fn command_line(configured: Option<&str>, args: &Args) -> Result<String, CommandLineError> {
+    let mut line = match configured {
+        Some(text) => CommandLine::bare(text)?,
+        None => CommandLine::default(),
+    };
+    if args.command.is_empty() {
+        line.add(&terminal_parameters())?;
+    } else {
+        // The command's output is the only output.
+        line.add("quiet")?;
+        line.add_command(&args.command)?;
+    }
+    for text in &args.cmdline {
+        line.append(text)?;
+    }
+    Ok(line.text())
+}
+
+/// What a shell in the guest should know of the terminal here.
+fn terminal_parameters() -> String {
+    let mut words = Vec::new();
+    if let Some((rows, columns)) = terminal::size() {
+        words.push(format!("ravelin.size={rows}x{columns}"));
+    }
+    match std::env::var("TERM") {
+        Ok(term) if is_plain(&term) => words.push(format!("ravelin.term={term}")),
+        _ => {}
+    }
+    words.join(" ")
+}
+
+fn is_plain(term: &str) -> bool {
+    !term.is_empty()
+        && term
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
+}
+
+fn text(path: &std::path::Path) -> Result<String, Failure> {
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::usage(format!("the path {} is not valid UTF-8", path.display())))
+}

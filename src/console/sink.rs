@@ -1,0 +1,157 @@
+//! Where the guest's output goes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// How much is taken from the guest at a time.
+const CHUNK: usize = 4096;
+
+/// A place for the guest's output, and what it has not taken yet (at most one chunk).
+#[derive(Debug)]
+pub(crate) struct Sink {
+    /// `None`: the output is thrown away.
+    file: Option<File>,
+    pending: Vec<u8>,
+}
+
+impl Sink {
+    /// Stdout. It is opened anew, so that not blocking is a property of ravelin's own descriptor and not of
+    /// the shell's.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub(crate) fn stdout() -> io::Result<Self> {
+        let reopened = OpenOptions::new()
+            .write(true)
+            .custom_flags(flags())
+            .open("/proc/self/fd/1");
+        let file = match reopened {
+            // A regular file keeps its place only in the descriptor that the shell opened.
+            Ok(file) if !file.metadata()?.is_file() => file,
+            _ => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+        };
+        Ok(Self::over(Some(file)))
+    }
+
+    /// A file, created or emptied.
+    ///
+    /// # Errors
+    /// When it cannot be.
+    pub(crate) fn file(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .custom_flags(flags())
+            .open(path)?;
+        Ok(Self::over(Some(file)))
+    }
+
+    /// Nowhere.
+    pub(crate) fn nowhere() -> Self {
+        Self::over(None)
+    }
+
+    fn over(file: Option<File>) -> Self {
+        Self {
+            file,
+            pending: Vec::with_capacity(CHUNK),
+        }
+    }
+
+    /// The descriptor to wait for when [`Self::is_behind`].
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether something taken from the guest still waits to be written.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Writes as much as can be written without waiting, taking it from `take(at most)`; true when the guest
+    /// has nothing more.
+    pub(crate) fn pump(&mut self, mut take: impl FnMut(usize) -> Vec<u8>) -> bool {
+        loop {
+            if self.pending.is_empty() {
+                self.pending = take(CHUNK);
+            }
+            if self.pending.is_empty() {
+                return true;
+            }
+            if !self.write_pending() {
+                return false;
+            }
+        }
+    }
+
+    /// Writes once; false when the place takes nothing now.
+    fn write_pending(&mut self) -> bool {
+        let Some(file) = &mut self.file else {
+            self.pending.clear();
+            return true;
+        };
+        match file.write(&self.pending) {
+            Ok(written) => {
+                self.pending.drain(..written);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
+            Err(error) => {
+                // A closed pipe or a full disk: the guest lives on, its output is lost.
+                log::warn!("the guest's console output is lost from here on: {error}");
+                self.file = None;
+                self.pending.clear();
+                true
+            }
+        }
+    }
+}
+
+fn flags() -> i32 {
+    (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC)
+        .bits()
+        .cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gets_all_of_it_in_order() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut sink = Sink::file(file.path()).unwrap();
+        let mut parts = vec![b"world".to_vec(), b"hello ".to_vec()];
+        assert!(sink.pump(|_| parts.pop().unwrap_or_default()));
+        assert_eq!(std::fs::read(file.path()).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_back_one_chunk_and_blocks_nobody() {
+        let (reader, writer) = io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        let mut sink = Sink::over(Some(File::from(std::os::fd::OwnedFd::from(writer))));
+        assert!(!sink.pump(|most| vec![b'x'; most]));
+        assert!(sink.is_behind());
+        drop(reader);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_ends_nothing() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut sink = Sink::over(Some(File::from(std::os::fd::OwnedFd::from(writer))));
+        let mut left = 3;
+        assert!(sink.pump(|_| {
+            left -= 1;
+            if left > 0 { b"x".to_vec() } else { Vec::new() }
+        }));
+    }
+}

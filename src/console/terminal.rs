@@ -1,0 +1,68 @@
+//! The terminal in raw mode, and back again whatever happens.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Mutex;
+
+use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
+/// finds it.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// A terminal in raw mode: every key goes through. Dropping it puts the terminal back.
+#[derive(Debug)]
+pub(crate) struct Raw(());
+
+impl Raw {
+    /// Makes the terminal on stdin raw, until the value is dropped or the process panics.
+    ///
+    /// # Errors
+    /// When stdin is no terminal, or does not obey.
+    pub(crate) fn enter() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let before = tcgetattr(stdin.as_fd())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        // Lines that ravelin itself writes still begin at the left edge.
+        raw.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+        *lock() = Some(before);
+        tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Puts the terminal back if it is raw.
+fn restore() {
+    if let Some(before) = lock().take() {
+        // A terminal that is gone needs nothing.
+        let _ = tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &before);
+    }
+}
+
+/// Puts the terminal back before a panic speaks and ends the process.
+pub(crate) fn restore_on_panic() {
+    let speak = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        restore();
+        speak(panic);
+    }));
+}
+
+/// The terminal's size as rows and columns, when stdin is a terminal that knows it.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(io::stdin().as_fd()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Termios>> {
+    BEFORE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

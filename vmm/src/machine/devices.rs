@@ -1,0 +1,314 @@
+//! The devices of a machine: opened, built, and put on its buses.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::acpi::power::{self, Power};
+use devices::bus::{Bus, BusDevice, Overlap, Range};
+use devices::catalog::{self, Update};
+use devices::host::{End, EndSignal, Interrupt};
+use devices::io_thread::{self, IoThread};
+use devices::legacy::cmos::{self, Cmos};
+use devices::legacy::console::Output;
+use devices::legacy::i8042::{self, I8042};
+use devices::legacy::serial::{self, Serial};
+use devices::virtio::mmio::{self, Mmio};
+use devices::virtio::{block, rng};
+use vm_memory::{Address, GuestAddress};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::{Buses, Chassis};
+use crate::arch::x86_64::layout;
+use crate::boot::MmioSlot;
+use crate::command::CommandError;
+use crate::end::{EndReporter, GuestEnd};
+use crate::event::borrow;
+use crate::kvm::{Doorbell, Vm, VmError};
+use crate::spec::Spec;
+
+/// Why the devices could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// One device.
+    #[error("the device `{id}` could not be built: {source}")]
+    Build {
+        /// Which one.
+        id: String,
+        /// Why.
+        source: catalog::BuildError,
+    },
+    /// The file behind a disk.
+    #[error(transparent)]
+    Disk(#[from] block::OpenError),
+    /// The thread for their work.
+    #[error(transparent)]
+    IoThread(#[from] io_thread::Error),
+    /// A call on the VM.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// Two devices at one address.
+    #[error(transparent)]
+    Overlap(#[from] Overlap),
+    /// The kernel grants no eventfd.
+    #[error("cannot make an eventfd: {0}")]
+    EventFd(#[from] io::Error),
+}
+
+/// What was opened for a virtio device, under the device's id.
+#[derive(Debug)]
+pub struct Backend {
+    id: String,
+    spec: catalog::Spec,
+}
+
+/// The devices of a machine, at work.
+#[derive(Debug)]
+pub struct Devices {
+    ports: Arc<Bus>,
+    memory: Arc<Bus>,
+    virtio: Vec<Slot>,
+    power: Arc<Mutex<Power>>,
+    console: Console,
+    // Dropped last: the workers go with their thread.
+    _io: IoThread,
+}
+
+/// A virtio device in its slot.
+#[derive(Debug)]
+struct Slot {
+    id: String,
+    place: MmioSlot,
+    device: Arc<Mutex<Mmio>>,
+}
+
+/// The guest's serial port, from the user's side.
+#[derive(Debug)]
+pub struct Console {
+    output: Output,
+    serial: Arc<Mutex<Serial>>,
+    input_room: Arc<EventFd>,
+}
+
+impl Console {
+    /// What the guest says.
+    pub fn output(&self) -> Output {
+        self.output.clone()
+    }
+
+    /// Readable when the guest has said something.
+    pub fn output_ready(&self) -> BorrowedFd<'_> {
+        borrow(self.output.ready())
+    }
+
+    /// Offers input to the guest; how many bytes of it were taken.
+    pub fn input(&self, bytes: &[u8]) -> usize {
+        lock(&self.serial).input(bytes)
+    }
+
+    /// Readable when the guest has read all its input.
+    pub fn input_room(&self) -> BorrowedFd<'_> {
+        borrow(&self.input_room)
+    }
+}
+
+impl Devices {
+    /// Opens what the devices of `spec` need, in the order of their slots.
+    ///
+    /// # Errors
+    /// The first that cannot be opened.
+    pub fn open(spec: &Spec) -> Result<Vec<Backend>, DeviceError> {
+        let mut backends = Vec::new();
+        for drive in spec.drives_in_order() {
+            let file = block::open(Path::new(&drive.path_on_host), drive.is_read_only)?;
+            backends.push(Backend {
+                id: drive.drive_id.clone(),
+                spec: catalog::Spec::Block(drive.config(), file),
+            });
+        }
+        if spec.entropy.is_some() {
+            backends.push(Backend {
+                id: "entropy".to_owned(),
+                spec: catalog::Spec::Rng(rng::Config::default()),
+            });
+        }
+        Ok(backends)
+    }
+
+    /// Builds the devices and puts them on the buses of `chassis`.
+    ///
+    /// # Errors
+    /// The first that cannot be built.
+    pub fn build(
+        chassis: &Chassis,
+        backends: Vec<Backend>,
+        ends: &EndReporter,
+    ) -> Result<Self, DeviceError> {
+        let vm = chassis.vm();
+        let io = IoThread::start("io0")?;
+        let (ports, memory) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
+        let end = end_signal(ends);
+        let console = console(vm, &ports)?;
+        let power = shared(Power::new(end.clone(), interrupt(vm, layout::EVENT_GSI)?));
+        insert(&ports, power::PORTS, power.clone())?;
+        insert(&ports, i8042::PORTS, shared(I8042::new(end)))?;
+        insert(&ports, cmos::PORTS, shared(Cmos::default()))?;
+        let places = (0..).zip(layout::MMIO_GSIS);
+        let virtio = backends
+            .into_iter()
+            .zip(places)
+            .map(|(backend, (index, gsi))| {
+                let place = MmioSlot {
+                    address: slot_address(index),
+                    gsi,
+                };
+                virtio_slot(chassis, &io, &memory, backend, place)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            ports,
+            memory,
+            virtio,
+            power,
+            console,
+            _io: io,
+        })
+    }
+
+    /// The buses for the vCPUs.
+    pub fn buses(&self) -> Buses {
+        Buses {
+            ports: self.ports.clone(),
+            memory: self.memory.clone(),
+        }
+    }
+
+    /// Where the guest finds the virtio devices.
+    pub fn slots(&self) -> Vec<MmioSlot> {
+        self.virtio.iter().map(|slot| slot.place).collect()
+    }
+
+    /// The serial port, from the user's side.
+    pub fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Presses the power button.
+    pub fn press_power_button(&self) {
+        lock(&self.power).press_button();
+    }
+
+    /// What the guest has left as its exit status.
+    pub fn exit_status(&self) -> Option<u8> {
+        lock(&self.power).exit_status()
+    }
+
+    /// Takes the queues back from the workers, with everything in flight completed.
+    pub fn pause(&self) {
+        for slot in &self.virtio {
+            lock(&slot.device).core().pause();
+        }
+    }
+
+    /// Lends the queues to the workers again.
+    pub fn resume(&self) {
+        for slot in &self.virtio {
+            lock(&slot.device).core().resume();
+        }
+    }
+
+    /// Gives the device `id` a new setting.
+    ///
+    /// # Errors
+    /// When there is no such device, or it refuses.
+    pub fn update(&self, id: &str, update: Update) -> Result<(), CommandError> {
+        let slot = self.virtio.iter().find(|slot| slot.id == id);
+        let slot = slot.ok_or_else(|| CommandError::NoDevice(id.to_owned()))?;
+        lock(&slot.device)
+            .core()
+            .update(update)
+            .map_err(|source| CommandError::Update {
+                id: id.to_owned(),
+                source,
+            })
+    }
+}
+
+fn end_signal(ends: &EndReporter) -> EndSignal {
+    let ends = ends.clone();
+    EndSignal::new(move |end| {
+        ends.report(match end {
+            End::Reset => GuestEnd::Reset,
+            End::PowerOff => GuestEnd::PowerOff,
+        });
+    })
+}
+
+fn console(vm: &Vm, ports: &Bus) -> Result<Console, DeviceError> {
+    let output = Output::new()?;
+    let serial = Serial::new(interrupt(vm, layout::SERIAL_GSI)?, output.clone())?;
+    let input_room = serial.input_room();
+    let serial = shared(serial);
+    insert(ports, serial::PORTS, serial.clone())?;
+    Ok(Console {
+        output,
+        serial,
+        input_room,
+    })
+}
+
+fn virtio_slot(
+    chassis: &Chassis,
+    io: &IoThread,
+    bus: &Bus,
+    backend: Backend,
+    place: MmioSlot,
+) -> Result<Slot, DeviceError> {
+    let Backend { id, spec } = backend;
+    let vm = chassis.vm();
+    let interrupt = Interrupt::new(interrupt(vm, place.gsi)?);
+    let core = spec
+        .build(chassis.memory().clone(), io.handle(), interrupt)
+        .map_err(|source| DeviceError::Build {
+            id: id.clone(),
+            source,
+        })?;
+    for (queue, doorbell) in (0..).zip(core.doorbells()) {
+        let register = Doorbell {
+            address: place.address.raw_value() + mmio::QUEUE_NOTIFY,
+            value: Some(queue),
+        };
+        vm.register_doorbell(doorbell, register)?;
+    }
+    let device = shared(Mmio::new(core));
+    let range = Range {
+        base: place.address.raw_value(),
+        len: mmio::SIZE,
+    };
+    insert(bus, range, device.clone())?;
+    Ok(Slot { id, place, device })
+}
+
+/// An eventfd that raises an interrupt line.
+fn interrupt(vm: &Vm, gsi: u32) -> Result<EventFd, DeviceError> {
+    let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
+    vm.register_interrupt(&event, gsi)?;
+    Ok(event)
+}
+
+fn slot_address(index: u64) -> GuestAddress {
+    GuestAddress(layout::MMIO_SLOTS.raw_value() + index * layout::MMIO_SLOT_SIZE)
+}
+
+fn insert(bus: &Bus, range: Range, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), Overlap> {
+    bus.insert(range, device)
+}
+
+fn shared<T>(device: T) -> Arc<Mutex<T>> {
+    Arc::new(Mutex::new(device))
+}
+
+fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,61 @@
+//! A disk, as a user describes it.
+
+use devices::limiter::RateLimiter;
+use devices::virtio::block::{self, Cache, Engine};
+use serde::{Deserialize, Serialize};
+
+/// A disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drive {
+    /// Its name: letters, digits and underscores.
+    pub drive_id: String,
+    /// Whether the guest's root filesystem is on it.
+    pub is_root_device: bool,
+    /// The partition with the root filesystem, by its PARTUUID; without one, the whole disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partuuid: Option<String>,
+    /// What a guest's flush means; in a file, nothing unless it says so.
+    #[serde(default = "unsafe_cache")]
+    pub cache_type: Cache,
+    /// Whether the guest may only read it.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub is_read_only: bool,
+    /// The image: a regular file or a block device.
+    #[serde(default)]
+    pub path_on_host: String,
+    /// How requests reach the host.
+    #[serde(default)]
+    pub io_engine: Engine,
+    /// How much the guest may do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limiter: Option<RateLimiter>,
+    /// What the guest reads as the disk's serial number, up to 20 bytes; without one, the id. ravelin's own:
+    /// not a key of Firecracker's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+}
+
+impl Drive {
+    /// The disk for the device.
+    pub(crate) fn config(&self) -> block::Config {
+        block::Config {
+            id: self.drive_id.clone(),
+            serial: self.serial.clone(),
+            read_only: self.is_read_only,
+            cache: self.cache_type,
+            engine: self.io_engine,
+            limiter: self.rate_limiter.unwrap_or_default(),
+        }
+    }
+}
+
+fn unsafe_cache() -> Cache {
+    Cache::Unsafe
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}

@@ -1,0 +1,375 @@
+//! The whole VM as plain data, with the names of Firecracker's configuration file, and its validation.
+//!
+//! A [`Spec`] opens nothing: it can be printed, compared, and checked anywhere. What it says about files and
+//! taps is found true or not when the machine is built.
+
+mod drive;
+mod network;
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+pub use devices::limiter::{RateLimiter, TokenBucket};
+pub use devices::virtio::block::{Cache, Engine};
+pub use drive::Drive;
+pub use network::NetworkInterface;
+
+/// The most vCPUs a machine has.
+pub const MAX_VCPUS: u8 = 32;
+/// The longest id, in characters.
+const MAX_ID: usize = 64;
+
+/// A virtual machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Spec {
+    /// What to boot.
+    #[serde(default)]
+    pub boot_source: BootSource,
+    /// The disks, in the order in which the guest finds them; the root device comes first whatever its
+    /// place.
+    #[serde(default)]
+    pub drives: Vec<Drive>,
+    /// Processors and memory.
+    #[serde(default)]
+    pub machine_config: MachineConfig,
+    /// The network cards, in the order in which the guest finds them.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetworkInterface>,
+    /// The entropy source, if the guest has one.
+    #[serde(default)]
+    pub entropy: Option<Entropy>,
+}
+
+/// What to boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootSource {
+    /// The kernel: an ELF vmlinux or a bzImage.
+    #[serde(default)]
+    pub kernel_image_path: String,
+    /// The initial RAM disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd_path: Option<String>,
+    /// The kernel's command line; without one, ravelin's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_args: Option<String>,
+}
+
+/// Processors and memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineConfig {
+    /// How many vCPUs, 1 to 32.
+    #[serde(default = "one")]
+    pub vcpu_count: u8,
+    /// Guest memory in MiB.
+    #[serde(default = "default_memory")]
+    pub mem_size_mib: u64,
+    /// Whether two vCPUs share a core, as the guest sees it.
+    #[serde(default)]
+    pub smt: bool,
+    /// Whether written pages are recorded, for differential snapshots.
+    #[serde(default)]
+    pub track_dirty_pages: bool,
+    /// What kind of pages hold guest memory.
+    #[serde(default)]
+    pub huge_pages: HugePages,
+}
+
+/// What kind of pages hold guest memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HugePages {
+    /// Pages of 4 KiB.
+    #[default]
+    None,
+    /// Transparent huge pages where the host has them: a faster first touch for more resident memory.
+    Transparent,
+}
+
+/// The entropy source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entropy {}
+
+fn one() -> u8 {
+    1
+}
+
+fn default_memory() -> u64 {
+    128
+}
+
+impl Default for MachineConfig {
+    fn default() -> Self {
+        Self {
+            vcpu_count: one(),
+            mem_size_mib: default_memory(),
+            smt: false,
+            track_dirty_pages: false,
+            huge_pages: HugePages::None,
+        }
+    }
+}
+
+/// What is wrong with a [`Spec`]: one sentence each, with what was expected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// No kernel.
+    #[error("no kernel was given: name an ELF vmlinux or a bzImage")]
+    NoKernel,
+    /// Not between 1 and 32.
+    #[error("{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}")]
+    Vcpus(u32),
+    /// An odd number of threads on two-threaded cores.
+    #[error("{0} vCPUs were asked for with SMT, which needs 1 or an even number")]
+    OddSmt(u8),
+    /// Dirty pages cannot be tracked yet.
+    #[error("track_dirty_pages was set and this version has no snapshots: leave it out")]
+    NoDirtyTracking,
+    /// An id that cannot be a name.
+    #[error(
+        "the {kind} id `{id}` was given and 1 to {MAX_ID} letters, digits and underscores were expected"
+    )]
+    Id {
+        /// drive or network interface.
+        kind: &'static str,
+        /// What was given.
+        id: String,
+    },
+    /// An id twice.
+    #[error("two {kind}s are called `{id}`: give each an id of its own")]
+    DuplicateId {
+        /// drive or network interface.
+        kind: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// Two root devices.
+    #[error("the drives `{0}` and `{1}` are both the root device: keep one")]
+    TwoRoots(String, String),
+    /// A drive without a file.
+    #[error("the drive `{0}` has no path_on_host: name a file or block device")]
+    NoPath(String),
+    /// The same host device twice.
+    #[error("the tap `{0}` is used by two network interfaces: give each a tap of its own")]
+    DuplicateTap(String),
+    /// The same MAC address twice.
+    #[error("the MAC address {0} is used by two network interfaces: give each its own")]
+    DuplicateMac(String),
+    /// The devices do not fit.
+    #[error("{count} devices were asked for and the machine has {max} interrupt lines for them")]
+    TooManyDevices {
+        /// Drives, network interfaces and the entropy source together.
+        count: usize,
+        /// The most.
+        max: usize,
+    },
+}
+
+impl Spec {
+    /// Checks everything that can be checked without opening anything.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        if self.boot_source.kernel_image_path.is_empty() {
+            return Err(SpecError::NoKernel);
+        }
+        self.machine_config.validate()?;
+        self.validate_drives()?;
+        self.validate_network()?;
+        let max = crate::arch::x86_64::layout::MMIO_GSIS.len();
+        let count =
+            self.drives.len() + self.network_interfaces.len() + usize::from(self.entropy.is_some());
+        if count > max {
+            return Err(SpecError::TooManyDevices { count, max });
+        }
+        Ok(())
+    }
+
+    /// The drives with the root device first: the order of the guest's `vda`, `vdb`, ...
+    pub fn drives_in_order(&self) -> impl Iterator<Item = &Drive> {
+        let roots = self.drives.iter().filter(|drive| drive.is_root_device);
+        let others = self.drives.iter().filter(|drive| !drive.is_root_device);
+        roots.chain(others)
+    }
+
+    fn validate_drives(&self) -> Result<(), SpecError> {
+        unique_ids(
+            "drive",
+            self.drives.iter().map(|drive| drive.drive_id.as_str()),
+        )?;
+        let mut roots = self.drives.iter().filter(|drive| drive.is_root_device);
+        if let (Some(first), Some(second)) = (roots.next(), roots.next()) {
+            return Err(SpecError::TwoRoots(
+                first.drive_id.clone(),
+                second.drive_id.clone(),
+            ));
+        }
+        match self
+            .drives
+            .iter()
+            .find(|drive| drive.path_on_host.is_empty())
+        {
+            Some(drive) => Err(SpecError::NoPath(drive.drive_id.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_network(&self) -> Result<(), SpecError> {
+        let interfaces = &self.network_interfaces;
+        unique_ids(
+            "network interface",
+            interfaces.iter().map(|net| net.iface_id.as_str()),
+        )?;
+        let mut taps = HashSet::new();
+        if let Some(twice) = interfaces
+            .iter()
+            .find(|net| !taps.insert(&net.host_dev_name))
+        {
+            return Err(SpecError::DuplicateTap(twice.host_dev_name.clone()));
+        }
+        let mut macs = HashSet::new();
+        let mut given = interfaces.iter().filter_map(|net| net.guest_mac.as_ref());
+        match given.find(|mac| !macs.insert(mac.to_ascii_lowercase())) {
+            Some(twice) => Err(SpecError::DuplicateMac(twice.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl MachineConfig {
+    fn validate(&self) -> Result<(), SpecError> {
+        if !(1..=MAX_VCPUS).contains(&self.vcpu_count) {
+            return Err(SpecError::Vcpus(self.vcpu_count.into()));
+        }
+        if self.smt && self.vcpu_count > 1 && !self.vcpu_count.is_multiple_of(2) {
+            return Err(SpecError::OddSmt(self.vcpu_count));
+        }
+        if self.track_dirty_pages {
+            return Err(SpecError::NoDirtyTracking);
+        }
+        Ok(())
+    }
+}
+
+fn unique_ids<'a>(kind: &'static str, ids: impl Iterator<Item = &'a str>) -> Result<(), SpecError> {
+    let mut seen = HashSet::new();
+    for id in ids {
+        let named = !id.is_empty() && id.chars().count() <= MAX_ID;
+        if !named || !id.chars().all(|c| c.is_alphanumeric() || c == '_') {
+            return Err(SpecError::Id {
+                kind,
+                id: id.to_owned(),
+            });
+        }
+        if !seen.insert(id) {
+            return Err(SpecError::DuplicateId {
+                kind,
+                id: id.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Spec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn good() -> Spec {
+        parse(
+            r#"{
+              "boot-source": {"kernel_image_path": "vmlinux", "boot_args": "console=ttyS0"},
+              "drives": [
+                {"drive_id": "data", "path_on_host": "data.img", "is_root_device": false},
+                {"drive_id": "rootfs", "path_on_host": "root.ext4", "is_root_device": true,
+                 "is_read_only": true, "cache_type": "Writeback", "io_engine": "Async",
+                 "rate_limiter": {"ops": {"size": 10, "refill_time": 100}}}
+              ],
+              "machine-config": {"vcpu_count": 2, "mem_size_mib": 512},
+              "network-interfaces": [
+                {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": null}
+              ]
+            }"#,
+        )
+    }
+
+    #[test]
+    fn a_firecracker_configuration_file_is_understood() {
+        assert_eq!(good().validate(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_the_same() {
+        let printed = serde_json::to_string(&good()).unwrap();
+        assert_eq!(parse(&printed), good());
+    }
+
+    #[test]
+    fn the_root_device_comes_first() {
+        let spec = good();
+        let order: Vec<_> = spec
+            .drives_in_order()
+            .map(|drive| drive.drive_id.as_str())
+            .collect();
+        assert_eq!(order, ["rootfs", "data"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = serde_json::from_str::<Spec>(r#"{"boot-sauce": {}}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `boot-sauce`"));
+    }
+
+    #[test]
+    fn a_machine_has_1_to_32_vcpus() {
+        for (count, ok) in [(0, false), (1, true), (32, true), (33, false)] {
+            let mut spec = good();
+            spec.machine_config.vcpu_count = count;
+            assert_eq!(spec.validate().is_ok(), ok, "{count}");
+        }
+    }
+
+    #[test]
+    fn two_drives_cannot_share_an_id() {
+        let mut spec = good();
+        spec.drives[0].drive_id = "rootfs".to_owned();
+        let id = "rootfs".to_owned();
+        assert_eq!(
+            spec.validate(),
+            Err(SpecError::DuplicateId { kind: "drive", id })
+        );
+    }
+
+    #[test]
+    fn an_id_is_letters_digits_and_underscores() {
+        for id in ["", "a-b", "a/b", &"a".repeat(65)] {
+            let mut spec = good();
+            spec.drives[0].drive_id = id.to_owned();
+            assert!(matches!(spec.validate(), Err(SpecError::Id { .. })), "{id}");
+        }
+    }
+
+    #[test]
+    fn there_is_one_root_device() {
+        let mut spec = good();
+        spec.drives[0].is_root_device = true;
+        assert!(matches!(spec.validate(), Err(SpecError::TwoRoots(..))));
+    }
+
+    #[test]
+    fn a_tap_serves_one_interface() {
+        let mut spec = good();
+        let mut second = spec.network_interfaces[0].clone();
+        second.iface_id = "eth1".to_owned();
+        spec.network_interfaces.push(second);
+        assert!(matches!(spec.validate(), Err(SpecError::DuplicateTap(_))));
+    }
+}
