@@ -1,6 +1,7 @@
 """What every tool needs: Debian packages, a cache, and a line that says what is going on."""
 
 import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -11,6 +12,8 @@ import tempfile
 import threading
 import time
 
+# How many entries of one name the cache keeps: checkouts side by side need different ones.
+KEPT = 4
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 
@@ -63,7 +66,7 @@ def step(title):
         if tty:
             ticker.join()
             sys.stderr.write("\r\033[K")
-    if tty:
+    if tty and time.monotonic() - started >= 1:
         sys.stderr.write(f"{title}: {elapsed()}\n")
 
 
@@ -88,7 +91,12 @@ def packages(*names):
         raise Failure(f"packages are missing: run sudo {line}")
     with step(f"installing {' '.join(missing)}"):
         refresh_lists()
-        apt("install", "-y", "--no-install-recommends", *missing)
+        try:
+            apt("install", "-y", "--no-install-recommends", *missing)
+        except Failure:
+            # Lists that are out of date name versions that are gone from the mirrors.
+            apt("update")
+            apt("install", "-y", "--no-install-recommends", *missing)
 
 
 def installed(name):
@@ -98,16 +106,22 @@ def installed(name):
 
 
 def refresh_lists(age=24 * 3600):
-    """Fetches the package lists where there are none, or only old ones."""
+    """Fetches the package lists where there are none, or only old ones; only root can."""
     lists = glob.glob("/var/lib/apt/lists/*_Packages*")
+    if os.geteuid() != 0:
+        if not lists:
+            raise Failure("Debian's package lists are missing: run sudo apt-get update")
+        return
     if not lists or time.time() - max(os.path.getmtime(path) for path in lists) > age:
         apt("update")
 
 
 def apt(*words, **options):
-    """One call of apt-get that asks nothing."""
+    """One call of apt-get that asks nothing, and waits while another one runs."""
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    return run(["apt-get", *words], f"apt-get {' '.join(words)}", env=environment, **options)
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=300", *words]
+    with locked(os.path.join(cache_dir(), ".apt.lock"), "waiting for another tool's apt-get"):
+        return run(command, f"apt-get {' '.join(words)}", env=environment, **options)
 
 
 def download_package(name, folder):
@@ -126,7 +140,7 @@ def download_package(name, folder):
 
 
 def digest(*parts):
-    """A short checksum of strings and of the contents of files (given as os.PathLike or existing paths)."""
+    """A short checksum of strings; one that is the path of a file stands for the file's contents."""
     total = hashlib.sha256()
     for part in parts:
         if os.path.isfile(part):
@@ -141,20 +155,44 @@ def digest(*parts):
 def cached(name, key, build):
     """The path of a cache entry: `build(path)` makes it if there is none under this key.
 
-    An entry appears whole or not at all, and an entry of the same name under another key goes.
+    An entry appears whole or not at all, and is built once even when several tools want it at once. Of each name
+    the entries used last are kept.
     """
     folder = cache_dir(name)
     path = os.path.join(folder, key)
-    if os.path.exists(path):
-        return path
+    if not os.path.exists(path):
+        with locked(os.path.join(folder, ".lock"), f"waiting for another tool that makes {name}"):
+            if not os.path.exists(path):
+                make_entry(folder, path, build)
+    os.utime(path)
+    return path
+
+
+def make_entry(folder, path, build):
+    """Builds a cache entry beside its place and moves it there; the caller holds the folder's lock."""
+    for name in os.listdir(folder):
+        if name.startswith(".new-"):
+            # A build that was killed.
+            remove(os.path.join(folder, name))
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
         made = os.path.join(scratch, "made")
         build(made)
-        for old in os.listdir(folder):
-            if not old.startswith(".new-"):
-                remove(os.path.join(folder, old))
         os.rename(made, path)
-    return path
+    entries = [os.path.join(folder, name) for name in os.listdir(folder) if not name.startswith(".")]
+    for old in sorted((entry for entry in entries if entry != path), key=os.path.getmtime)[: 1 - KEPT]:
+        remove(old)
+
+
+@contextlib.contextmanager
+def locked(path, waiting):
+    """Holds a lock on a file between processes; says `waiting` as a step while another one holds it."""
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step(waiting):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove(path):

@@ -1,5 +1,7 @@
 import os
 import tempfile
+import threading
+import time
 import unittest
 from unittest import mock
 
@@ -25,16 +27,42 @@ class Cache(unittest.TestCase):
         self.assertEqual(common.cached("thing", "k1", build), first)
         self.assertEqual(len(made), 1)
 
-    def test_a_new_key_takes_the_place_of_the_old(self):
-        old = common.cached("thing", "k1", lambda path: open(path, "w").close())
-        new = common.cached("thing", "k2", lambda path: os.mkdir(path))
+    def test_the_entries_used_last_are_kept(self):
+        old = [common.cached("thing", f"k{number}", os.mkdir) for number in range(common.KEPT)]
+        for age, path in enumerate(reversed(old)):
+            os.utime(path, (1000 - age, 1000 - age))
+        common.cached("thing", "k0", os.mkdir)
+        new = common.cached("thing", "new", os.mkdir)
         self.assertTrue(os.path.isdir(new))
-        self.assertFalse(os.path.exists(old))
+        self.assertTrue(os.path.exists(old[0]))
+        self.assertFalse(os.path.exists(old[1]))
+        self.assertTrue(os.path.exists(old[2]))
+
+    def test_what_a_killed_build_left_goes_with_the_next(self):
+        left = os.path.join(common.cache_dir("thing", ".new-left"), "made")
+        os.mkdir(left)
+        common.cached("thing", "k1", os.mkdir)
+        self.assertFalse(os.path.exists(left))
+
+    def test_two_builders_make_an_entry_once(self):
+        made = []
+
+        def build(path):
+            time.sleep(0.05)
+            made.append(path)
+            os.mkdir(path)
+
+        both = [threading.Thread(target=common.cached, args=("thing", "k1", build)) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        self.assertEqual(len(made), 1)
 
     def test_a_build_that_fails_leaves_nothing(self):
         with self.assertRaises(common.Failure):
             common.cached("thing", "k1", lambda path: common.run(["false"], "building"))
-        self.assertEqual(os.listdir(common.cache_dir("thing")), [])
+        self.assertEqual(os.listdir(common.cache_dir("thing")), [".lock"])
 
 
 class Digest(unittest.TestCase):
