@@ -10,6 +10,8 @@ pub const PORTS: Range = Range { base: 0x60, len: 5 };
 const COMMAND: u64 = 4;
 /// Command: pulse the reset line.
 const RESET: u8 = 0xfe;
+/// Status: the output buffer holds a byte.
+const OUTPUT_FULL: u8 = 1;
 
 /// A keyboard controller with nothing attached.
 #[derive(Debug)]
@@ -23,8 +25,14 @@ impl I8042 {
 }
 
 impl BusDevice for I8042 {
-    /// Both buffers are always empty: every bit of the status port is 0.
-    fn read(&mut self, _offset: u64, _data: &mut [u8]) {}
+    /// The input buffer is always free, so that Linux does not wait before it pulls the reset line; the
+    /// output buffer is never empty, by which Linux sees after sixteen reads that no controller is there.
+    /// With an empty one it would ask for the configuration, and wait half a second for the answer.
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        if let (COMMAND, [status]) = (offset, data) {
+            *status = OUTPUT_FULL;
+        }
+    }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         if offset == COMMAND && data == [RESET] {
@@ -38,6 +46,14 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+
+    #[test]
+    fn the_input_buffer_is_free_and_the_output_buffer_never_empty() {
+        let mut controller = I8042::new(EndSignal::new(|_| ()));
+        let mut byte = [0];
+        controller.read(COMMAND, &mut byte);
+        assert_eq!(byte, [OUTPUT_FULL]);
+    }
 
     #[test]
     fn the_reset_command_ends_the_guest_and_nothing_else_does() {
