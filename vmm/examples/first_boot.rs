@@ -1,13 +1,14 @@
 //! The smallest machine that boots Linux: a serial port, a reset line, a clock and the power registers.
 //!
-//! `first_boot KERNEL [--initrd FILE] [--protocol auto|linux64|pvh] [--mem MIB] [--cpus N] [--append TEXT]`
-//! writes the guest's console to standard output and says how the guest ended.
+//! `first_boot KERNEL [--initrd FILE] [--protocol auto|linux64|pvh] [--mem MIB] [--cpus N] [--append TEXT]
+//! [--button-at TEXT]` writes the guest's console to standard output and says how the guest ended; when
+//! the console says the text of `--button-at`, the power button is pressed.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use devices::acpi::power::{self, Power};
@@ -42,6 +43,7 @@ struct Arguments {
     source: Source,
     memory: MemorySize,
     vcpus: VcpuCount,
+    button_at: Option<String>,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -56,6 +58,7 @@ fn arguments() -> Result<Arguments, Failure> {
         },
         memory: MemorySize::on_this_host(512)?,
         vcpus: VcpuCount::new(1)?,
+        button_at: None,
     };
     while let Some(flag) = words.next() {
         let value = words.next().ok_or("a flag wants a value")?;
@@ -64,6 +67,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--append" => parsed.source.command_line.append(&value)?,
             "--mem" => parsed.memory = MemorySize::on_this_host(value.parse()?)?,
             "--cpus" => parsed.vcpus = VcpuCount::new(value.parse()?)?,
+            "--button-at" => parsed.button_at = Some(value),
             "--protocol" => {
                 parsed.source.protocol = match value.as_str() {
                     "auto" => BootProtocol::Auto,
@@ -84,6 +88,7 @@ fn run() -> Result<(), Failure> {
         source,
         memory,
         vcpus,
+        button_at,
     } = arguments()?;
     let plan = ChassisPlan {
         memory,
@@ -94,14 +99,19 @@ fn run() -> Result<(), Failure> {
     let chassis = Chassis::build(&Kvm::open()?, &plan)?;
     let (reporter, ends) = ends()?;
     let output = Output::new()?;
-    let buses = buses(chassis.vm(), &reporter, &output)?;
+    let (buses, power) = buses(chassis.vm(), &reporter, &output)?;
     let guest = chassis.assemble(&buses, &reporter, source, &[])?;
     eprintln!("first_boot: ready after {:?}", begun.elapsed());
     guest.resume()?;
-    let end = show_console(&output, &ends)?;
+    let mut console = Console {
+        output,
+        said: Vec::new(),
+        button: button_at.map(|text| (text.into_bytes(), power)),
+    };
+    let end = console.show(&ends)?;
     let panicked = reset_by_panic(guest.memory());
     drop(guest);
-    print(&output)?;
+    console.print()?;
     if end == GuestEnd::Reset && panicked {
         eprintln!("first_boot: the guest panicked");
     } else {
@@ -110,29 +120,55 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes what the guest says until it ends.
-fn show_console(output: &Output, ends: &Ends) -> Result<GuestEnd, Failure> {
-    let epoll = Epoll::new()?;
-    for event in [output.ready(), ends.event()] {
-        let interest = EpollEvent::new(EventSet::IN, 0);
-        epoll.ctl(ControlOperation::Add, event.as_raw_fd(), interest)?;
-    }
-    loop {
-        epoll.wait(-1, &mut [EpollEvent::default()])?;
-        print(output)?;
-        if let Some(end) = ends.take() {
-            return Ok(end);
+/// What the guest says, and the power button that waits for a word.
+struct Console {
+    output: Output,
+    said: Vec<u8>,
+    button: Option<(Vec<u8>, Arc<Mutex<Power>>)>,
+}
+
+impl Console {
+    /// Writes what the guest says until it ends.
+    fn show(&mut self, ends: &Ends) -> Result<GuestEnd, Failure> {
+        let epoll = Epoll::new()?;
+        for event in [self.output.ready(), ends.event()] {
+            let interest = EpollEvent::new(EventSet::IN, 0);
+            epoll.ctl(ControlOperation::Add, event.as_raw_fd(), interest)?;
+        }
+        loop {
+            epoll.wait(-1, &mut [EpollEvent::default()])?;
+            self.print()?;
+            if let Some(end) = ends.take() {
+                return Ok(end);
+            }
         }
     }
+
+    fn print(&mut self) -> io::Result<()> {
+        let bytes = self.output.take(usize::MAX);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()?;
+        self.said.extend(bytes);
+        let pressed = self.button.take_if(|(text, _)| {
+            let mut windows = self.said.windows(text.len());
+            windows.any(|window| window == text)
+        });
+        if let Some((_, power)) = pressed {
+            power
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .press_button();
+        }
+        Ok(())
+    }
 }
 
-fn print(output: &Output) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(&output.take(usize::MAX))?;
-    stdout.flush()
-}
-
-fn buses(vm: &Vm, reporter: &EndReporter, output: &Output) -> Result<Buses, Failure> {
+fn buses(
+    vm: &Vm,
+    reporter: &EndReporter,
+    output: &Output,
+) -> Result<(Buses, Arc<Mutex<Power>>), Failure> {
     let ports = Bus::new();
     let reporter = reporter.clone();
     let signal = EndSignal::new(move |end| {
@@ -154,10 +190,11 @@ fn buses(vm: &Vm, reporter: &EndReporter, output: &Output) -> Result<Buses, Fail
         Arc::new(Mutex::new(I8042::new(signal.clone()))),
     )?;
     add(cmos::PORTS, Arc::new(Mutex::new(Cmos::default())))?;
-    let power = Power::new(signal, line(layout::EVENT_GSI)?);
-    add(power::PORTS, Arc::new(Mutex::new(power)))?;
-    Ok(Buses {
+    let power = Arc::new(Mutex::new(Power::new(signal, line(layout::EVENT_GSI)?)));
+    add(power::PORTS, power.clone())?;
+    let buses = Buses {
         ports: Arc::new(ports),
         memory: Arc::new(Bus::new()),
-    })
+    };
+    Ok((buses, power))
 }
