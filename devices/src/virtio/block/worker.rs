@@ -266,14 +266,12 @@ impl Serving {
         Ok(())
     }
 
+    /// Stays awake for a moment. True: there is a request or a completion.
     fn linger(&mut self) -> bool {
-        if self.backend.engine.is_busy() {
-            return false;
-        }
-        let (queue, ram) = (&self.queue, &self.ram);
+        let (queue, ram, engine) = (&self.queue, &self.ram, &mut self.backend.engine);
         let found = self
             .poll
-            .linger(|| !queue.is_drained(ram).unwrap_or_default());
+            .linger(|| engine.has_completion() || !queue.is_drained(ram).unwrap_or_default());
         if found {
             self.backend.metrics.lingered.increment();
         }

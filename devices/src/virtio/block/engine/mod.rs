@@ -115,19 +115,19 @@ impl Engine {
         }
     }
 
+    /// Whether `submit` and `next_finished` would find something. Makes no system call.
+    pub(super) fn has_completion(&mut self) -> bool {
+        match self {
+            Self::Sync(_) => false,
+            Self::Uring(uring) => uring.has_completion(),
+        }
+    }
+
     /// Waits until `next_finished` has something, if anything is in flight. False: nothing is.
     pub(super) fn wait(&mut self) -> bool {
         match self {
             Self::Sync(_) => false,
             Self::Uring(uring) => uring.wait(),
-        }
-    }
-
-    /// Whether any job is in flight.
-    pub(super) fn is_busy(&self) -> bool {
-        match self {
-            Self::Sync(_) => false,
-            Self::Uring(uring) => uring.is_busy(),
         }
     }
 }

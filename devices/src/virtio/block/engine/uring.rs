@@ -84,12 +84,15 @@ impl UringEngine {
         if !self.is_busy() {
             return false;
         }
-        let completion = self.ring.completion();
-        completion.enable_eventfd();
+        self.ring.completion().enable_eventfd();
         // Either the kernel sees the switch after its completion, or this sees the completion after the
         // switch.
         fence(Ordering::SeqCst);
-        drop(completion);
+        self.has_completion()
+    }
+
+    /// Whether there is a completion, or deferred work that makes one.
+    pub(super) fn has_completion(&mut self) -> bool {
         !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
@@ -162,7 +165,7 @@ impl UringEngine {
         true
     }
 
-    pub(super) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         self.in_flight() > 0
     }
 
