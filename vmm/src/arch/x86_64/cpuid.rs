@@ -11,6 +11,7 @@
 //! | `0x8000_0001` | no SVM, no performance counters; multi-core bit (AMD) |
 //! | `0x8000_0008` | core count and APIC id size (AMD) |
 //! | `0x8000_001d`, `0x8000_001e` | caches and extended APIC id (AMD) |
+//! | `0x8000_0026` | left out: it would tell the host's topology (AMD) |
 //!
 //! Guest hypervisors (VMX, SVM) are hidden: nested virtualisation is the largest attack surface KVM has
 //! and no guest of this machine needs it. APIC ids are 0, 1, 2, ... in vCPU order.
@@ -42,6 +43,8 @@ const AMD_ECX_SVM: u32 = 1 << 2;
 const AMD_ECX_PERFORMANCE: u32 = (1 << 23) | (1 << 24) | (1 << 28);
 const CACHE_LINE_UNITS: u32 = 8;
 const TOPOLOGY_LEAVES: [u32; 2] = [0xb, 0x1f];
+/// AMD's own topology leaf: without it Linux takes leaf `0xb`.
+const AMD_TOPOLOGY_LEAF: u32 = 0x8000_0026;
 const LEVEL_THREAD: u32 = 1;
 const LEVEL_CORE: u32 = 2;
 
@@ -72,7 +75,9 @@ pub fn for_vcpu(supported: &CpuId, index: u8, count: VcpuCount, features: Featur
     let mut leaves: Vec<kvm_cpuid_entry2> = supported
         .as_slice()
         .iter()
-        .filter(|leaf| !TOPOLOGY_LEAVES.contains(&leaf.function))
+        .filter(|leaf| {
+            leaf.function != AMD_TOPOLOGY_LEAF && !TOPOLOGY_LEAVES.contains(&leaf.function)
+        })
         .map(|leaf| {
             let mut leaf = *leaf;
             change(&mut leaf, topology, features, amd);
@@ -309,8 +314,10 @@ mod tests {
             leaf(0x8000_001d, 0, [0x0000_4121, 0, 0, 0]),
             leaf(0x8000_001d, 3, [0x0003_c163, 0, 0, 0]),
             leaf(0x8000_001e, 0, [9, 0x0109, 0x0300, 0]),
+            leaf(0x8000_0026, 0, [1, 2, 0x100, 9]),
         ];
         let leaves = guest(&host, 3, 6);
+        assert!(leaves.iter().all(|leaf| leaf.function != 0x8000_0026));
         let ecx = find(&leaves, 0x8000_0001, 0)[2];
         assert_eq!(ecx & (AMD_ECX_SVM | AMD_ECX_PERFORMANCE), 0);
         assert_eq!(ecx & AMD_ECX_MULTI_CORE, AMD_ECX_MULTI_CORE);
