@@ -205,6 +205,10 @@ def remove(path):
 
 def main(body):
     """Runs a tool's body and turns a failure into one sentence and a status."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        # A standard descriptor that is closed would become the next file's.
+        pass
+    os.close(fd)
     try:
         sys.exit(body(sys.argv[1:]))
     except Failure as failure:

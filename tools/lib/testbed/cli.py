@@ -4,122 +4,165 @@ import argparse
 import os
 import shlex
 import sys
+import time
 
 from common import Failure, cache_dir
 
-from . import client
-from .host import IDLE_MINUTES, Testbed
+from . import client, host, shares
+from .host import Testbed, Wish
 
 HELP = f"""\
 An emulated machine with a true /dev/kvm, for hosts whose KVM cannot boot Linux, or that have none.
 
 QEMU emulates a processor with hardware virtualisation, Debian runs on it, and KVM inside boots real guests:
 about ten times slower than hardware, and otherwise the same. The checkout, the cache and $CARGO_TARGET_DIR are
-shared under their own paths, so a command runs there as it runs here.
+shared under their own paths, so a command runs there as it runs here, as root and in the same folder. The
+environment's variables RAVELIN_*, NEXTEST*, RUST_*, CARGO_* and TERM* go along.
 
-  tools/testbed run -- target/x86_64-unknown-linux-gnu/release/ravelin doctor
-  tools/testbed shell
-
-It installs what is missing, comes up in about ten seconds when its images are built, and ends by itself after
-{IDLE_MINUTES} minutes without a client.
+It installs what is missing, builds its images once (about a minute), comes up in about ten seconds, and ends by
+itself after {host.IDLE_MINUTES} minutes without a command. Each checkout has its own; commands may run side by side.
 """
 
-STATUS = """\
-Exit status of run: the command's; 128 and the signal's number where one ended it; 124 when -t ran out; 125 when the
-testbed failed.
+EXAMPLES = """\
+examples:
+  tools/testbed run -- target/x86_64-unknown-linux-gnu/release/ravelin doctor
+  tools/testbed run -t 60 -e RUST_LOG=debug -- sh -c 'ls -l /dev/kvm; uname -r'
+  tools/testbed shell
+  tools/testbed up --share /srv/images --memory 12288
+  CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$PWD/tools/testbed run --" cargo test
+
+exit status of run and shell: the command's; 128 and the signal's number where one ended it; 124 when -t ran out;
+125 when the testbed failed; 126 and 127 when the command cannot be started or found; 2 for wrong usage.
 """
 
 
 def parser():
     main = argparse.ArgumentParser(
-        prog="tools/testbed", description=HELP, epilog=STATUS, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tools/testbed", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     main.add_argument(
         "--name",
-        default=os.environ.get("RAVELIN_TESTBED", "default"),
-        help="which testbed, where several are up [$RAVELIN_TESTBED, or default]",
+        default=os.environ.get("RAVELIN_TESTBED") or host.default_name(),
+        help="which testbed, where several are up [$RAVELIN_TESTBED, or one of this checkout's own]",
     )
     verbs = main.add_subparsers(dest="verb", required=True, metavar="VERB")
-    up = verbs.add_parser("up", help="bring it up; nothing happens when it is")
-    machine_flags(up)
-    run = verbs.add_parser("run", help="run a command in it")
-    machine_flags(run)
-    run.add_argument("-C", dest="cwd", metavar="DIR", help="the working directory [this one, if it is shared]")
-    run.add_argument("-e", dest="env", action="append", default=[], metavar="NAME=VALUE", help="environment")
-    run.add_argument("-t", dest="timeout", type=float, metavar="SECONDS", help="end the command after this time")
+    machine = machine_flags()
+    verbs.add_parser("up", parents=[machine], help="bring it up; nothing happens when it is")
+    run = verbs.add_parser("run", parents=[machine], help="run a command in it; brings it up first")
+    run.add_argument("-C", dest="cwd", metavar="DIR", help="the working directory [this one]")
+    run.add_argument(
+        "-e", dest="env", action="append", default=[], metavar="NAME[=VALUE]", help="one more environment variable"
+    )
+    run.add_argument(
+        "-t", dest="timeout", type=positive, metavar="SECONDS", help="end the command after this time: SIGTERM, then 5 s"
+    )
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    shell = verbs.add_parser("shell", help="a shell in it, on this terminal")
-    machine_flags(shell)
-    verbs.add_parser("down", help="end it at once")
-    verbs.add_parser("status", help="whether it is up; exit status 0 when it is")
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="the command and its words")
+    verbs.add_parser("shell", parents=[machine], help="a shell in it, on this terminal; brings it up first")
+    down = verbs.add_parser("down", help="end it at once")
+    down.add_argument("--all", action="store_true", help="end every testbed of this user")
+    down.add_argument("--unused", action="store_true", help="but not while a command runs in it")
+    verbs.add_parser("status", help="whether it is up, and which others are; exit status 0 when it is")
     verbs.add_parser("log", help="what its console and QEMU have said")
     return main
 
 
-def machine_flags(verb):
-    verb.add_argument("--share", action="append", default=[], metavar="DIR", help="share one more folder")
-    verb.add_argument("--memory", type=int, default=8192, metavar="MIB", help="its memory [8192; used as touched]")
-    verb.add_argument("--cpus", type=int, default=2, metavar="N", help="its processors [2]")
+def machine_flags():
+    flags = argparse.ArgumentParser(add_help=False)
+    flags.add_argument("--share", action="append", default=[], metavar="DIR", help="share one more folder")
+    flags.add_argument("--memory", type=whole, metavar="MIB", help="its memory [8192]; used as it is touched")
+    flags.add_argument("--cpus", type=whole, metavar="N", help="its processors [2]")
+    flags.add_argument("--idle", type=whole, metavar="MINUTES", help="ends after so long without a command [15]")
+    return flags
+
+
+def positive(text):
+    value = float(text)
+    if not value > 0:
+        raise ValueError
+    return value
+
+
+def whole(text):
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def main(words):
     arguments = parser().parse_args(words)
-    testbed = Testbed(arguments.name)
-    return VERBS[arguments.verb](testbed, arguments)
+    return VERBS[arguments.verb](Testbed(arguments.name), arguments)
+
+
+def wish(arguments):
+    return Wish(arguments.share, arguments.memory, arguments.cpus, arguments.idle)
 
 
 def up(testbed, arguments):
-    testbed.up(arguments.share, arguments.memory, arguments.cpus)
-    sys.stderr.write("the testbed is up; tools/testbed down ends it\n")
+    with testbed.lease(wish(arguments)):
+        sys.stderr.write(f"the testbed {testbed.name} is up; tools/testbed down ends it\n")
     return 0
 
 
 def run(testbed, arguments):
-    command = arguments.command
-    if command[:1] == ["--"]:
-        command = command[1:]
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if not command:
-        raise Failure("no command was given: tools/testbed run -- COMMAND ...")
-    return run_in(testbed, arguments, command, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
+        sys.stderr.write("tools/testbed: no command was given; expected tools/testbed run -- COMMAND ...\n")
+        return 2
+    return execute(testbed, arguments, command, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
 
 
 def shell(testbed, arguments):
     if not sys.stdin.isatty():
-        raise Failure("a shell needs a terminal: use tools/testbed run -- COMMAND ...")
-    return run_in(testbed, arguments, ["/bin/bash"], None, [], None, True)
+        sys.stderr.write("tools/testbed: a shell needs a terminal; use tools/testbed run -- COMMAND ...\n")
+        return 2
+    return execute(testbed, arguments, ["/bin/bash"], None, [], None, True)
 
 
-def run_in(testbed, arguments, command, cwd, env, timeout, terminal):
-    with testbed.in_use():
-        state = testbed.up(arguments.share, arguments.memory, arguments.cpus)
-        extra = dict(pair.split("=", 1) for pair in env if "=" in pair)
-        return client.run(state, command, cwd or working_directory(state), extra, timeout, terminal)
+def execute(testbed, arguments, command, cwd, env, timeout, terminal):
+    try:
+        here = os.path.realpath(cwd or os.getcwd())
+        with testbed.lease(wish(arguments)) as state:
+            if cwd is None and not shares.covered(here, state["shares"]):
+                raise Failure(
+                    f"the folder {here} is not shared with the testbed: run this in {shares.ROOT}, "
+                    f"name another folder with -C, or share this one with --share {shlex.quote(here)}"
+                )
+            return client.run(state, command, here, env, timeout, terminal)
+    except Failure as failure:
+        failure.status = 125
+        raise
 
 
-def working_directory(state):
-    here = os.path.realpath(os.getcwd())
-    inside = any(here == share or here.startswith(share + "/") for share in state["shares"])
-    return here if inside else "/"
-
-
-def down(testbed, _):
-    if not testbed.down():
-        sys.stderr.write("the testbed is not up\n")
+def down(testbed, arguments):
+    for one in map(Testbed, host.names() if arguments.all else [testbed.name]):
+        if arguments.unused and one.in_use():
+            sys.stderr.write(f"the testbed {one.name} is in use and stays up\n")
+        elif not one.down() and not arguments.all:
+            sys.stderr.write(f"the testbed {one.name} is not up\n")
     return 0
 
 
 def status(testbed, _):
-    state = testbed.state()
-    if not state:
-        print(f"down; `tools/testbed up` brings it up (cache: {cache_dir()})")
-        return 1
-    print(f"up; supervisor {state['supervisor']}, shares {shlex.join(state['shares'])}")
-    return 0
+    for name in sorted({testbed.name, *host.names()}):
+        one = Testbed(name)
+        state = one.state()
+        if state:
+            print(f"{name}: up for {(time.time() - state['started']) / 60:.0f} min, {describe(one, state)}")
+        elif name == testbed.name:
+            print(f"{name}: down; tools/testbed up brings it up (cache: {cache_dir()})")
+    return 0 if testbed.state() else 1
+
+
+def describe(testbed, state):
+    use = "in use" if testbed.in_use() else f"idle, ends after {state['idle_minutes']} min of it"
+    folders = shlex.join(state["shares"])
+    return f"{use}; {state['cpus']} processors, {state['memory']} MiB; shares {folders}"
 
 
 def log(testbed, _):
-    sys.stdout.write(testbed.tail())
+    sys.stdout.write(testbed.said())
     return 0
 
 

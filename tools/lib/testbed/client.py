@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
@@ -10,72 +11,86 @@ import struct
 import sys
 import termios
 import time
-import tty
+from tty import setraw
 
-import json
-
-from common import Failure
+from common import Failure, cache_dir
 
 from . import frames
 
 # The environment that goes along.
 PASSED = ("RAVELIN_", "NEXTEST", "RUST_", "CARGO_", "TERM")
+# Signals that are the command's, and the one that says that the window has another size.
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+# How long a command whose time is over has to end by SIGTERM.
+GRACE_SECONDS = 5
 
 
 class Lost(Failure):
     """The testbed went away."""
 
-    status = 125
 
-
-def connect(state, timeout):
-    return socket.create_connection(("127.0.0.1", state["port"]), timeout)
-
-
-def request(state, argv, **options):
-    return frames.pack(b"r", json.dumps({"token": state["token"], "argv": argv, **options}).encode())
+def run(state, argv, cwd, extra, timeout=None, tty=False):
+    """Runs a command; its status as a shell gives it, or 124 when its time was over."""
+    options = {"cwd": cwd, "env": environment(extra)}
+    if tty:
+        options |= {"tty": True, "size": window_size()}
+    try:
+        connection = connect(state, argv, options, timeout=10)
+    except OSError as error:
+        raise Lost(f"the testbed does not answer ({error}): try tools/testbed down, then up") from error
+    with connection, wakeup() as signals, raw(tty):
+        try:
+            return Relay(connection, signals, timeout).run()
+        except ConnectionError as error:
+            raise Lost("the testbed was lost while the command ran: see tools/testbed log") from error
 
 
 def ping(state):
     """Whether the agent answers."""
     try:
-        with connect(state, 5) as connection:
+        with connect(state, ["/bin/true"], {}, timeout=5) as connection:
             connection.settimeout(10)
-            connection.sendall(request(state, ["/bin/true"]))
             return connection.recv(1) != b""
     except OSError:
         return False
 
 
+def connect(state, argv, options, timeout):
+    """A connection whose request has been sent."""
+    connection = socket.create_connection(("127.0.0.1", state["port"]), timeout)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = {"token": state["token"], "argv": argv, **options}
+    connection.sendall(frames.pack(b"r", json.dumps(request).encode()))
+    connection.settimeout(None)
+    return connection
+
+
 def environment(extra):
+    """What the command sees of this environment; `extra` are words NAME=VALUE, or NAME for the value here."""
     passed = {name: value for name, value in os.environ.items() if name.startswith(PASSED)}
-    return {**passed, **extra}
+    passed["RAVELIN_CACHE"] = cache_dir()
+    for word in extra:
+        name, equals, value = word.partition("=")
+        passed[name] = value if equals else os.environ.get(name, "")
+    return passed
 
 
-def run(state, argv, cwd, extra, timeout, terminal):
-    """Runs a command; its status as a shell gives it, 124 when its time was over, 125 when the testbed is lost."""
-    options = {"cwd": cwd, "env": environment(extra)}
-    if terminal:
-        size = os.get_terminal_size(0)
-        options |= {"tty": True, "size": [size.lines, size.columns]}
-    try:
-        connection = connect(state, 10)
-        connection.settimeout(None)
-        connection.sendall(request(state, argv, **options))
-    except OSError as error:
-        raise Lost(f"the testbed does not answer ({error}): try tools/testbed down, then up") from error
-    with connection, raw(terminal), resizing(connection, terminal):
-        return relay(connection, timeout)
+def window_size():
+    """Rows and columns of this terminal, or of an ordinary one where there is none."""
+    for fd in (0, 1, 2):
+        with contextlib.suppress(OSError):
+            return struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))[:2]
+    return (24, 80)
 
 
 @contextlib.contextmanager
-def raw(terminal):
-    """The terminal in raw mode, always put back."""
-    if not terminal:
+def raw(wanted):
+    """This terminal in raw mode, always put back."""
+    if not wanted or not os.isatty(0):
         yield
         return
     before = termios.tcgetattr(0)
-    tty.setraw(0)
+    setraw(0)
     try:
         yield
     finally:
@@ -83,56 +98,103 @@ def raw(terminal):
 
 
 @contextlib.contextmanager
-def resizing(connection, terminal):
-    """Tells the far terminal when this one changes its size."""
-    if not terminal:
-        yield
-        return
-
-    def tell(*_):
-        packed = fcntl.ioctl(0, termios.TIOCGWINSZ, b"\0" * 8)
-        rows, columns = struct.unpack("HHHH", packed)[:2]
-        connection.sendall(frames.pack_size(rows, columns))
-
-    before = signal.signal(signal.SIGWINCH, tell)
+def wakeup():
+    """Turns signals into bytes: a descriptor that gives the number of each that arrives."""
+    ours, theirs = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    before = {number: signal.signal(number, lambda *_: None) for number in (*FORWARDED, signal.SIGWINCH)}
+    previous = signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     try:
-        yield
+        yield ours
     finally:
-        signal.signal(signal.SIGWINCH, before)
+        signal.set_wakeup_fd(previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(ours)
+        os.close(theirs)
 
 
-def relay(connection, timeout):
-    deadline = time.monotonic() + timeout if timeout else None
-    reader = frames.Reader()
-    sources = [connection, 0]
-    while True:
-        left = max(0, deadline - time.monotonic()) if deadline else None
-        ready, _, _ = select.select(sources, [], [], left)
-        if not ready and deadline and time.monotonic() >= deadline:
-            sys.stderr.write(f"testbed: the command was ended: its {timeout:g} s are over\n")
-            return 124
-        if 0 in ready:
-            data = read_stdin()
-            connection.sendall(frames.pack(b"i", data))
-            if not data:
-                sources.remove(0)
-        if connection in ready:
-            data = connection.recv(262144)
-            if not data:
-                raise Lost("the testbed was lost while the command ran: see tools/testbed log")
-            for kind, payload in reader.feed(data):
-                if kind == b"x":
-                    return frames.unpack_status(payload)
-                put(1 if kind == b"o" else 2, payload)
+class Relay:
+    """Between this process's standard descriptors and the command's."""
 
+    def __init__(self, connection, signals, timeout):
+        self.connection = connection
+        self.signals = signals
+        self.timeout = timeout
+        self.deadline = time.monotonic() + timeout if timeout else None
+        self.late = False
+        self.reader = frames.Reader()
+        self.reading = True
+        self.credit = frames.WINDOW
+        self.signalled = False
+        self.status = None
 
-def read_stdin():
-    try:
-        return os.read(0, 65536)
-    except OSError:
-        return b""
+    def run(self):
+        """Until the command has ended; the status."""
+        while self.status is None:
+            ready = self.wait()
+            if not ready and self.overdue():
+                return 124
+            if self.signals in ready:
+                self.from_signals()
+            if self.connection in ready:
+                self.from_command()
+            if 0 in ready:
+                self.from_stdin()
+        return 124 if self.late else self.status
 
+    def wait(self):
+        sources = [self.connection, self.signals]
+        if self.reading and self.credit:
+            sources.append(0)
+        left = None if self.deadline is None else max(0, self.deadline - time.monotonic())
+        return select.select(sources, [], [], left)[0]
 
-def put(fd, data):
-    while data:
-        data = data[os.write(fd, data) :]
+    def overdue(self):
+        """Asks the command to end when its time is over; whether it has been asked before."""
+        if self.deadline is None or time.monotonic() < self.deadline or self.late:
+            return self.late
+        sys.stderr.write(f"testbed: the command is ended: its {self.timeout:g} s are over\n")
+        self.connection.sendall(frames.pack_signal(signal.SIGTERM))
+        self.deadline += GRACE_SECONDS
+        self.late = True
+        return False
+
+    def from_signals(self):
+        for number in os.read(self.signals, 512):
+            if number == signal.SIGWINCH:
+                self.connection.sendall(frames.pack_size(*window_size()))
+            elif self.signalled:
+                # It was asked before and is still there: the end of the connection kills it.
+                self.status = 128 + number
+            else:
+                self.signalled = True
+                self.connection.sendall(frames.pack_signal(number))
+
+    def from_command(self):
+        data = self.connection.recv(262144)
+        if not data:
+            raise ConnectionError
+        for kind, payload in self.reader.feed(data):
+            if kind == b"x":
+                self.status = frames.unpack_status(payload)
+            elif kind == b"c":
+                self.credit += frames.unpack_credit(payload)
+            else:
+                self.put(1 if kind == b"o" else 2, payload)
+
+    def from_stdin(self):
+        try:
+            data = os.read(0, min(self.credit, 65536))
+        except OSError:
+            data = b""
+        self.connection.sendall(frames.pack(b"i", data))
+        self.credit -= len(data)
+        self.reading = bool(data)
+
+    def put(self, fd, data):
+        while data and self.status is None:
+            try:
+                data = data[os.write(fd, data) :]
+            except BrokenPipeError:
+                # As the command would end if it wrote here itself.
+                self.status = 128 + signal.SIGPIPE

@@ -1,9 +1,18 @@
-"""The testbed's machine as a process: QEMU emulating a processor with SVM, so that a true KVM runs inside.
+"""A testbed as its clients see it: a folder in the cache with what is known of the machine, and locks.
 
-A supervisor process owns QEMU and the processes that share folders. It ends them, and itself, when told to, when
-QEMU ends, or when no client has been there for a while: nothing is left running.
+| file | what |
+| --- | --- |
+| state.json | where the machine is and what it is made of, while it is up |
+| token | the secret that clients show to the agent; only this user can read it |
+| alive | locked by the supervisor as long as it lives |
+| in-use | locked (shared) by each client; changed when a client comes and goes |
+| starting | locked while a client looks whether the machine must be started |
+| console.log, qemu.log | what the machine and QEMU have said |
+
+**Lock order: starting, then in-use.** The supervisor takes in-use alone, and never waits for it.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,14 +23,40 @@ import subprocess
 import sys
 import time
 
-from common import ROOT, Failure, cache_dir, step
+from common import ROOT, Failure, cache_dir, digest, locked, step
 
-from . import client, image
+from . import client, command, image, shares
 
-VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+HERE = os.path.dirname(os.path.realpath(__file__))
 # Longest wait for the machine to come up; it takes about ten seconds on a quiet host.
 UP_SECONDS = 180
 IDLE_MINUTES = 15
+MEMORY_MIB = 8192
+CPUS = 2
+
+
+class Wish:
+    """What a client wants of the machine; None where anything will do."""
+
+    def __init__(self, folders=(), memory=None, cpus=None, idle_minutes=None):
+        self.shares = shares.wanted(folders)
+        self.numbers = {"memory": memory, "cpus": cpus, "idle_minutes": idle_minutes}
+        self.version = digest(*image.machine_files())
+
+    def lacking(self, state):
+        """What a machine that is up has not; empty when it will do."""
+        lacking = [path for path in self.shares if not shares.covered(path, state["shares"])]
+        lacking += [f"{name} {value}" for name, value in self.numbers.items() if value not in (None, state[name])]
+        if state["version"] != self.version:
+            lacking.append("this checkout's agent")
+        return lacking
+
+    def state(self, before):
+        """A new machine's description, which keeps what one before it had."""
+        kept = [path for path in before.get("shares", []) if os.path.isdir(path)]
+        defaults = {"memory": MEMORY_MIB, "cpus": CPUS, "idle_minutes": IDLE_MINUTES}
+        numbers = {name: self.numbers[name] or before.get(name, default) for name, default in defaults.items()}
+        return {**numbers, "shares": shares.merge([*self.shares, *kept]), "version": self.version}
 
 
 class Testbed:
@@ -32,194 +67,164 @@ class Testbed:
             raise Failure(f"`{name}` was given as the testbed's name and letters, digits, - and _ were expected")
         self.name = name
         self.folder = cache_dir("testbed", name)
+        os.chmod(self.folder, 0o700)
 
     def path(self, name):
         return os.path.join(self.folder, name)
 
     def state(self):
         """What is known of the machine that is up, or None."""
+        if not self.held("alive"):
+            return None
         try:
             with open(self.path("state.json")) as file:
-                state = json.load(file)
-            os.kill(state["supervisor"], 0)
-            return state
-        except (OSError, ValueError, KeyError):
+                return json.load(file)
+        except (OSError, ValueError):
             return None
 
+    def held(self, name):
+        """Whether some process holds a lock."""
+        with open(self.path(name), "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return False
+            except BlockingIOError:
+                return True
+
     def in_use(self):
-        """A lock that a client holds while it runs something: the supervisor's clock stands still."""
-        file = open(self.path("in-use"), "a")
-        fcntl.flock(file, fcntl.LOCK_SH)
-        os.utime(file.fileno())
-        return file
+        """Whether a client runs something. The supervisor looks too, for a moment: hence the second look."""
+        with open(self.path("in-use"), "a") as file:
+            for pause in (0.1, 0):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return False
+                except BlockingIOError:
+                    time.sleep(pause)
+            return True
 
-    def up(self, shares, memory, cpus):
-        """Brings the machine up, if it is not."""
-        state = self.state()
-        wanted = share_list(shares)
-        if state:
-            missing = [path for path in wanted if not covered(path, state["shares"])]
-            if not missing:
+    @contextlib.contextmanager
+    def lease(self, wish):
+        """Brings a machine up that has what is wished for, and keeps it up; gives its state."""
+        with contextlib.ExitStack() as stack:
+            with locked(self.path("starting"), f"waiting for the testbed {self.name} to come up"):
+                use = stack.enter_context(open(self.path("in-use"), "a"))
+                state = self.ensure(wish, use)
+            stack.callback(os.utime, use.fileno())
+            os.utime(use.fileno())
+            yield state
+
+    def ensure(self, wish, use):
+        """The state of a machine that will do, with the clients' lock held on `use`."""
+        while True:
+            fcntl.flock(use, fcntl.LOCK_SH)
+            state = self.state()
+            lacking = wish.lacking(state) if state else []
+            if state and not lacking:
                 return state
-            sys.stderr.write(f"testbed: starting anew, to share {', '.join(missing)}\n")
-            self.down()
-        images = image.images()
-        with step("starting the testbed"):
-            return self.start(images, wanted, memory, cpus)
+            fcntl.flock(use, fcntl.LOCK_UN)
+            if state:
+                self.end_for(lacking)
+            self.start(wish.state(state or {}))
 
-    def start(self, images, shares, memory, cpus):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        state = {"port": port, "token": secrets.token_hex(16), "shares": shares}
-        for name in ("console.log", "qemu.log", "state.json", "ended"):
-            if os.path.exists(self.path(name)):
+    def end_for(self, lacking):
+        """Ends a machine that will not do, unless somebody uses it."""
+        what = ", ".join(lacking)
+        if self.in_use():
+            raise Failure(
+                f"the testbed {self.name} is in use and lacks {what}: "
+                f"wait for the command in it, or use another one with --name"
+            )
+        sys.stderr.write(f"testbed: starting anew, for {what}\n")
+        self.down()
+
+    def start(self, state):
+        """Starts the machine and waits for its agent."""
+        images = image.images()
+        state |= {"port": free_port(), "token": secrets.token_hex(16)}
+        self.clear(state["token"])
+        description = {
+            "state": state,
+            "qemu": command.qemu(images, state, os.path.realpath(self.path("token"))),
+            "shares": [
+                {"command": command.virtiofsd(index, path), "socket": command.socket_of(index)}
+                for index, path in enumerate(state["shares"])
+            ],
+        }
+        with step(f"starting the testbed {self.name}"):
+            supervisor = subprocess.Popen(
+                [sys.executable, os.path.join(HERE, "supervisor.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=open(self.path("supervisor.log"), "wb"),
+                cwd=self.folder,
+                start_new_session=True,
+            )
+            supervisor.stdin.write(json.dumps(description).encode())
+            supervisor.stdin.close()
+            self.wait_until_up(supervisor)
+
+    def clear(self, token):
+        """Makes the folder ready for a new machine."""
+        for name in os.listdir(self.folder):
+            if name.endswith((".log", ".sock")) or name in ("state.json", "token"):
                 os.unlink(self.path(name))
-        self.in_use().close()
-        if os.fork() == 0:
-            supervise(self, state, images, memory, cpus)
+        with open(os.open(self.path("token"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(token)
+
+    def wait_until_up(self, supervisor):
         deadline = time.monotonic() + UP_SECONDS
         while time.monotonic() < deadline:
-            state = self.state() or state
-            if self.ready() and client.ping(state):
-                return state
-            if os.path.exists(self.path("ended")):
-                raise Failure(f"the testbed ended while starting:\n{self.tail()}")
+            if supervisor.poll() is not None:
+                raise Failure(f"the testbed ended while starting:\n{self.said(2000)}")
+            state = self.state()
+            if state and b"TESTBED-READY" in self.console() and client.ping(state):
+                return
             time.sleep(0.1)
-        self.down()
-        raise Failure(f"the testbed did not come up in {UP_SECONDS} s; its console says:\n{self.tail()}")
+        supervisor.terminate()
+        supervisor.wait(20)
+        raise Failure(f"the testbed did not come up in {UP_SECONDS} s; its console says:\n{self.said(2000)}")
 
-    def ready(self):
+    def console(self):
         try:
             with open(self.path("console.log"), "rb") as file:
-                return b"TESTBED-READY" in file.read()
+                return file.read()
         except OSError:
-            return False
+            return b""
 
-    def tail(self):
-        text = ""
-        for name in ("qemu.log", "console.log"):
-            try:
-                with open(self.path(name), errors="replace") as file:
-                    text += file.read()[-2000:]
-            except OSError:
-                pass
-        return text
+    def said(self, last=None):
+        """What the processes and the machine's console have said, or the last characters of each."""
+        texts = []
+        for name in ("supervisor.log", "qemu.log", "console.log"):
+            with contextlib.suppress(OSError), open(self.path(name), errors="replace") as file:
+                texts.append(file.read()[-last if last else 0 :])
+        return "".join(texts)
 
     def down(self):
-        """Ends the machine; returns when it is gone."""
+        """Ends the machine; returns when it is gone. Whether there was one."""
         state = self.state()
         if not state:
             return False
         os.kill(state["supervisor"], signal.SIGTERM)
         deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.state():
-            time.sleep(0.05)
+        while self.held("alive"):
+            if time.monotonic() > deadline:
+                raise Failure(f"process {state['supervisor']} does not end: kill it")
+            time.sleep(0.02)
         return True
 
 
-def share_list(extra):
-    """The folders that commands in the testbed see under their own paths."""
-    wanted = [ROOT, cache_dir(), *extra]
-    if os.environ.get("CARGO_TARGET_DIR"):
-        wanted.append(os.environ["CARGO_TARGET_DIR"])
-    paths = []
-    for path in sorted({os.path.realpath(path) for path in wanted}, key=len):
-        if not os.path.isdir(path):
-            continue
-        if any(character in path for character in " ,:=\n"):
-            raise Failure(f"the folder {path} cannot be shared: its name has a space, comma, colon or equals sign")
-        if not covered(path, paths):
-            paths.append(path)
-    return paths
+def default_name():
+    """A testbed of its own for each checkout, and each user of it."""
+    word = "".join(letter if letter.isalnum() else "-" for letter in os.path.basename(ROOT))
+    return f"{word}-{digest(ROOT)[:6]}"
 
 
-def covered(path, shares):
-    """Whether a folder lies in one of the shared ones."""
-    return any(path == share or path.startswith(share + "/") for share in shares)
+def names():
+    """The testbeds of this user, up or not."""
+    return sorted(os.listdir(cache_dir("testbed")))
 
 
-def supervise(testbed, state, images, memory, cpus):
-    """Runs in a process of its own until the machine is to end."""
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.closerange(3, 256)
-    children = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        log = open(testbed.path("qemu.log"), "wb")
-        arguments = share(testbed, state["shares"], children, log)
-        command = qemu(testbed, state, images, memory, cpus) + arguments
-        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        children.append(machine)
-        state["supervisor"] = os.getpid()
-        scratch = testbed.path("state.new")
-        with open(scratch, "w") as file:
-            json.dump(state, file)
-        os.rename(scratch, testbed.path("state.json"))
-        while machine.poll() is None and not idle(testbed):
-            time.sleep(1)
-    finally:
-        for child in children:
-            child.kill()
-        for child in children:
-            child.wait()
-        open(testbed.path("ended"), "w").close()
-        if os.path.exists(testbed.path("state.json")):
-            os.unlink(testbed.path("state.json"))
-        os._exit(0)
-
-
-def idle(testbed):
-    """Whether no client has been there for a while."""
-    path = testbed.path("in-use")
-    if time.time() - os.path.getmtime(path) < IDLE_MINUTES * 60:
-        return False
-    with open(path, "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            return False
-
-
-def share(testbed, paths, children, log):
-    """Starts one process a shared folder; QEMU's arguments for them."""
-    arguments = []
-    for index, path in enumerate(paths):
-        listener = testbed.path(f"share{index}.sock")
-        if os.path.exists(listener):
-            os.unlink(listener)
-        command = [VIRTIOFSD, f"--socket-path={listener}", "-o", f"source={path}", "-o", "cache=auto"]
-        children.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-        deadline = time.monotonic() + 10
-        while not os.path.exists(listener) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        arguments += ["-chardev", f"socket,id=share{index},path={listener}"]
-        arguments += ["-device", f"vhost-user-fs-pci,chardev=share{index},tag=share{index}"]
-    return arguments
-
-
-def qemu(testbed, state, images, memory, cpus):
-    """QEMU's command line."""
-    kernel, initramfs, root = images
-    words = [
-        "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 audit=0 tsc=reliable no_timer_check",
-        "random.trust_cpu=on net.ifnames=0 8250.nr_uarts=1",
-        f"testbed.token={state['token']}",
-    ]
-    words += [f"testbed.share=share{index}:{path}" for index, path in enumerate(state["shares"])]
-    return [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-M", "pc,usb=off,vmport=off,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
-        "-smp", str(cpus), "-m", str(memory),
-        "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on", "-numa", "node,memdev=memory",
-        "-kernel", kernel, "-initrd", initramfs, "-append", " ".join(words),
-        "-serial", f"file:{testbed.path('console.log')}",
-        "-drive", f"file={root},format=raw,if=none,id=root,snapshot=on,cache=unsafe",
-        "-device", "virtio-blk-pci,drive=root",
-        "-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{state['port']}-:7000",
-        "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",
-    ]  # fmt: skip
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,6 +1,11 @@
+import argparse
+import os
+import tempfile
 import unittest
+from unittest import mock
 
-from testbed import cli, frames, host
+import common
+from testbed import cli, client, frames, host, image, shares
 
 
 class Frames(unittest.TestCase):
@@ -23,14 +28,107 @@ class Frames(unittest.TestCase):
     def test_a_window_size_reads_back(self):
         self.assertEqual(frames.unpack_size(frames.pack_size(50, 132)[5:]), (50, 132))
 
+    def test_a_credit_reads_back(self):
+        self.assertEqual(frames.unpack_credit(frames.pack_credit(65537)[5:]), 65537)
+
 
 class Shares(unittest.TestCase):
     def test_a_folder_below_a_shared_one_is_covered(self):
-        self.assertTrue(host.covered("/a/b", ["/a"]))
-        self.assertFalse(host.covered("/ab", ["/a"]))
+        self.assertTrue(shares.covered("/a/b", ["/a"]))
+        self.assertFalse(shares.covered("/ab", ["/a"]))
 
-    def test_the_checkout_is_shared(self):
-        self.assertTrue(host.covered(host.ROOT, host.share_list([])))
+    def test_the_checkout_the_cache_and_the_target_are_shared(self):
+        with tempfile.TemporaryDirectory() as folder:
+            target = os.path.join(folder, "target")
+            with mock.patch.dict(os.environ, {"CARGO_TARGET_DIR": target}):
+                wanted = shares.wanted()
+        for path in (common.ROOT, common.cache_dir(), target):
+            self.assertTrue(shares.covered(path, wanted), path)
+
+    def test_a_folder_inside_another_is_not_shared_twice(self):
+        self.assertEqual(shares.merge(["/a/b/c", "/a/b", "/a/bc"]), ["/a/b", "/a/bc"])
+
+    def test_a_link_is_shared_under_both_paths(self):
+        with tempfile.TemporaryDirectory() as folder:
+            real, link = (os.path.join(os.path.realpath(folder), name) for name in ("real", "link"))
+            os.mkdir(real)
+            os.symlink(real, link)
+            self.assertEqual(sorted(shares.merge([link])), [link, real])
+
+    def test_what_the_testbed_needs_itself_is_not_shared(self):
+        for path in ("/", "/tmp", "/usr", "/a b", "/a,b"):
+            with self.assertRaises(common.Failure):
+                shares.merge([path])
+
+
+class Wishes(unittest.TestCase):
+    def up(self, **fields):
+        wish = host.Wish()
+        return {**wish.state({}), **fields}
+
+    def test_a_machine_as_it_comes_up_by_default_lacks_nothing(self):
+        self.assertEqual(host.Wish().lacking(self.up()), [])
+
+    def test_an_unnamed_size_takes_any_machine(self):
+        self.assertEqual(host.Wish().lacking(self.up(memory=512, cpus=8)), [])
+
+    def test_a_named_size_is_asked_for(self):
+        self.assertEqual(host.Wish(memory=4096).lacking(self.up(memory=512)), ["memory 4096"])
+
+    def test_a_folder_that_is_not_shared_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.assertIn(os.path.realpath(folder), host.Wish([folder]).lacking(self.up()))
+
+    def test_another_agent_is_not_taken(self):
+        self.assertEqual(len(host.Wish().lacking(self.up(version="other"))), 1)
+
+    def test_a_new_machine_keeps_what_the_one_before_had(self):
+        with tempfile.TemporaryDirectory() as folder:
+            before = self.up(memory=512, shares=[folder, "/gone"])
+            after = host.Wish(cpus=4).state(before)
+        self.assertEqual((after["memory"], after["cpus"]), (512, 4))
+        self.assertIn(folder, after["shares"])
+        self.assertNotIn("/gone", after["shares"])
+
+
+class Locks(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        patch = mock.patch.dict(os.environ, {"RAVELIN_CACHE": folder.name})
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.testbed = host.Testbed("one")
+
+    def test_a_state_whose_supervisor_is_gone_is_none(self):
+        with open(self.testbed.path("state.json"), "w") as file:
+            file.write("{}")
+        self.assertIsNone(self.testbed.state())
+        with common.locked(self.testbed.path("alive"), "waiting"):
+            self.assertEqual(self.testbed.state(), {})
+
+    def test_a_lease_is_seen_as_use(self):
+        with mock.patch.object(host.Testbed, "state", lambda _: host.Wish().state({})):
+            self.assertFalse(self.testbed.in_use())
+            with self.testbed.lease(host.Wish()):
+                self.assertTrue(self.testbed.in_use())
+        self.assertFalse(self.testbed.in_use())
+
+    def test_a_machine_in_use_is_not_ended_for_another_wish(self):
+        state = host.Wish().state({})
+        with mock.patch.object(host.Testbed, "state", lambda _: state), self.testbed.lease(host.Wish()):
+            with self.assertRaises(common.Failure), self.testbed.lease(host.Wish(memory=512)):
+                pass
+
+    def test_only_its_user_reads_a_testbeds_folder(self):
+        self.testbed.clear("secret")
+        self.assertEqual(os.stat(self.testbed.folder).st_mode & 0o777, 0o700)
+        self.assertEqual(os.stat(self.testbed.path("token")).st_mode & 0o777, 0o600)
+
+    def test_a_name_cannot_leave_the_cache(self):
+        for name in ("", "..", "a/b", "a b"):
+            with self.assertRaises(common.Failure):
+                host.Testbed(name)
 
 
 class CommandLine(unittest.TestCase):
@@ -38,6 +136,29 @@ class CommandLine(unittest.TestCase):
         arguments = cli.parser().parse_args(["run", "-t", "5", "--", "ls", "--help"])
         self.assertEqual(arguments.timeout, 5)
         self.assertEqual(arguments.command, ["--", "ls", "--help"])
+
+    def test_words_of_a_command_without_dashes_are_its_own_too(self):
+        arguments = cli.parser().parse_args(["run", "ls", "-t", "5"])
+        self.assertEqual((arguments.command, arguments.timeout), (["ls", "-t", "5"], None))
+
+    def test_sizes_and_times_are_positive(self):
+        for check, text in ((cli.whole, "0"), (cli.whole, "1.5"), (cli.positive, "-1"), (cli.positive, "nan")):
+            with self.assertRaises((ValueError, argparse.ArgumentTypeError)):
+                check(text)
+
+    def test_the_environment_that_goes_along_is_ours(self):
+        here = {"RAVELIN_X": "1", "HOME": "/home/me", "RUST_LOG": "debug"}
+        with mock.patch.dict(os.environ, here):
+            passed = client.environment(["HOME", "A=b=c", "EMPTY="])
+        self.assertEqual((passed["RAVELIN_X"], passed["RUST_LOG"]), ("1", "debug"))
+        self.assertEqual((passed["HOME"], passed["A"], passed["EMPTY"]), ("/home/me", "b=c", ""))
+        self.assertNotIn("PATH", passed)
+
+
+class Images(unittest.TestCase):
+    def test_what_runs_inside_is_there(self):
+        for file in image.machine_files():
+            self.assertTrue(os.path.isfile(file), file)
 
 
 if __name__ == "__main__":
