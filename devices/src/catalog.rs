@@ -5,13 +5,15 @@ use std::io;
 
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
-use crate::virtio::{Core, block, rng};
+use crate::virtio::{Core, block, net, rng};
 
 /// A device to build: its config, and what was opened for it.
 #[derive(Debug)]
 pub enum Spec {
     /// A disk and the file behind it.
     Block(block::Config, File),
+    /// A network card and the tap behind it.
+    Net(net::Config, net::Tap),
     /// An entropy source.
     Rng(rng::Config),
 }
@@ -21,6 +23,8 @@ pub enum Spec {
 pub enum Update {
     /// For a disk.
     Block(block::Update),
+    /// For a network card.
+    Net(net::Update),
 }
 
 /// Why a device could not be built.
@@ -29,6 +33,9 @@ pub enum BuildError {
     /// A disk.
     #[error(transparent)]
     Block(#[from] block::Error),
+    /// A network card.
+    #[error(transparent)]
+    Net(#[from] net::Error),
     /// The entropy source.
     #[error(transparent)]
     Rng(#[from] rng::Error),
@@ -46,6 +53,9 @@ pub enum UpdateError {
     /// A disk cannot have it.
     #[error(transparent)]
     Block(#[from] block::Error),
+    /// A network card cannot have it.
+    #[error(transparent)]
+    Net(#[from] net::Error),
 }
 
 impl Spec {
@@ -63,6 +73,7 @@ impl Spec {
             Self::Block(config, file) => {
                 Core::new(block::Block::new(&config, file)?, ram, io, interrupt)
             }
+            Self::Net(config, tap) => Core::new(net::Net::new(config, tap)?, ram, io, interrupt),
             Self::Rng(config) => Core::new(rng::Rng::new(config)?, ram, io, interrupt),
         }
         .map_err(BuildError::EventFd)

@@ -125,6 +125,21 @@ impl IoVecs {
         })
     }
 
+    /// `readv(2)` into the buffers, and what they cannot hold into `spare`; the bytes read into both.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn readv_with_spare(&mut self, fd: BorrowedFd<'_>, spare: &mut [u8]) -> io::Result<usize> {
+        self.list.push(libc::iovec {
+            iov_base: spare.as_mut_ptr().cast(),
+            iov_len: spare.len(),
+        });
+        // The list has `spare` in it for the time of the borrow only.
+        let read = self.readv(fd);
+        self.list.pop();
+        read
+    }
+
     /// `writev(2)` from the buffers; the bytes written.
     ///
     /// # Errors

@@ -151,15 +151,7 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Short`] when the buffers end before.
     pub fn write_at(&self, ram: &GuestRam, offset: u32, data: &[u8]) -> Result<(), ChainError> {
-        let mut rest = data;
-        each(self.writable(), offset, rest.len(), |part| {
-            let (now, later) = rest
-                .split_at_checked(len_of(part))
-                .ok_or(ChainError::Short)?;
-            rest = later;
-            ram.write_slice(now, part.address)
-                .map_err(|_| ChainError::Buffer)
-        })
+        write_segments(self.writable(), ram, offset, data)
     }
 
     /// Adds `len` bytes of the readable buffers, `offset` bytes from their start, to `vecs`.
@@ -277,6 +269,27 @@ impl Table {
         let address = self.address.checked_add(offset).ok_or(ChainError::Table)?;
         ram.read_obj(address).map_err(|_| ChainError::Table)
     }
+}
+
+/// Copies `data` into `segments`, `offset` bytes from their start.
+///
+/// # Errors
+/// [`ChainError::Short`] when the segments end before.
+pub(crate) fn write_segments(
+    segments: &[Segment],
+    ram: &GuestRam,
+    offset: u32,
+    data: &[u8],
+) -> Result<(), ChainError> {
+    let mut rest = data;
+    each(segments, offset, rest.len(), |part| {
+        let (now, later) = rest
+            .split_at_checked(len_of(part))
+            .ok_or(ChainError::Short)?;
+        rest = later;
+        ram.write_slice(now, part.address)
+            .map_err(|_| ChainError::Buffer)
+    })
 }
 
 /// A segment's length as a size in memory.

@@ -60,15 +60,26 @@ impl Contract<'_> {
     /// chain back or stopped, and `after_kick` may help a device that needs more than a kick. Guard
     /// pages around guest memory end the test at the first stray byte.
     pub(crate) fn survives(&self, queue: usize, cases: u32, after_kick: &dyn Fn(&mut Driver)) {
+        self.survives_with(0, queue, cases, after_kick);
+    }
+
+    /// As [`Contract::survives`], with device features agreed on.
+    pub(crate) fn survives_with(
+        &self,
+        features: u64,
+        queue: usize,
+        cases: u32,
+        after_kick: &dyn Fn(&mut Driver),
+    ) {
         let mut driver = Driver::new(self.build);
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ u64::from(cases));
         for case in 0..cases {
-            let features = if case % 2 == 0 {
+            let ring_features = if case % 2 == 0 {
                 0
             } else {
                 1 << VIRTIO_RING_F_INDIRECT_DESC
             };
-            driver.negotiate(features);
+            driver.negotiate(features | ring_features);
             bad_chains(&mut driver, queue, &mut dice);
             driver.kick(queue);
             after_kick(&mut driver);

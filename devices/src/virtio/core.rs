@@ -466,9 +466,9 @@ impl Core {
         self.pause();
         if let Serving::Stopped(queues) = &mut self.serving {
             for queue in queues {
-                queue.ring_mut().reset();
-                queue.silence();
+                queue.reset();
             }
+            self.device.reset();
         }
         self.status = 0;
         self.driver_features = 0;

@@ -80,6 +80,9 @@ pub trait Device: Send + 'static {
     /// Takes the backend out of a drained worker and returns the queues.
     fn stop(&mut self, worker: Self::Worker) -> Vec<VirtQueue>;
 
+    /// The driver has reset the device: what it set by requests is forgotten. Called while stopped.
+    fn reset(&mut self) {}
+
     /// Takes a new setting while stopped. The core stops the worker before, starts it after and tells
     /// the guest.
     ///
@@ -109,6 +112,7 @@ pub(crate) trait AnyDevice: Send {
     fn write_config(&mut self, offset: u64, data: &[u8]);
     fn start(&mut self, lent: Lent) -> Box<dyn Worker>;
     fn stop(&mut self, worker: Box<dyn Worker>) -> Vec<VirtQueue>;
+    fn reset(&mut self);
     fn update(&mut self, update: Update) -> Result<(), UpdateError>;
 }
 
@@ -137,6 +141,9 @@ impl<D: Device> AnyDevice for D {
             .downcast()
             .expect("the core hands a device the worker that its own start made");
         Device::stop(self, *worker)
+    }
+    fn reset(&mut self) {
+        Device::reset(self);
     }
     fn update(&mut self, update: Update) -> Result<(), UpdateError> {
         Device::update(self, update)

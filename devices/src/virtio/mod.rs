@@ -5,6 +5,7 @@ pub mod chain;
 pub mod core;
 pub mod device;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rng;
 

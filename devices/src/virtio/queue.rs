@@ -12,6 +12,13 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::host::{GuestRam, Interrupt};
 use crate::virtio::chain::{Chain, ChainError};
 
+/// The available ring: flags and index, then entries of 2 bytes, then `used_event` (virtio 1.2 §2.7.6).
+const AVAIL_HEADER: u64 = 4;
+const AVAIL_ELEMENT: u64 = 2;
+/// The used ring: flags, index, then entries of 8 bytes (virtio 1.2 §2.7.8).
+const USED_INDEX: u64 = 2;
+const USED_HEADER: u64 = 4;
+const USED_ELEMENT: u64 = 8;
 /// `VRING_AVAIL_F_NO_INTERRUPT` (virtio 1.2 §2.7.6).
 const AVAIL_NO_INTERRUPT: u16 = 1;
 
@@ -76,11 +83,17 @@ pub enum Popped {
 pub struct VirtQueue {
     ring: Queue,
     doorbell: Arc<EventFd>,
+    /// The used index when the driver was last considered for an interrupt.
+    announced: u16,
 }
 
 impl VirtQueue {
     pub(crate) fn new(ring: Queue, doorbell: Arc<EventFd>) -> Self {
-        Self { ring, doorbell }
+        Self {
+            ring,
+            doorbell,
+            announced: 0,
+        }
     }
 
     /// The fd that becomes readable when the driver notifies the device of this queue.
@@ -145,6 +158,35 @@ impl VirtQueue {
         Ok(self.ring.add_used(ram, head.index, written)?)
     }
 
+    /// Gives several chains back at once, each with the bytes written into it: the driver sees all of them
+    /// or none, as the buffers of one frame must be seen (virtio 1.2 §5.1.6.4.1).
+    ///
+    /// # Errors
+    /// When the used ring is outside guest memory.
+    pub fn complete_all(
+        &mut self,
+        ram: &GuestRam,
+        chains: impl Iterator<Item = (Head, u32)>,
+    ) -> Result<(), QueueError> {
+        let mut next = self.ring.next_used();
+        let mut outcome = Ok(());
+        for (mut head, written) in chains {
+            head.owed = false;
+            let place = next.checked_rem(self.ring.size()).unwrap_or_default();
+            let element = u64::from(head.index) | (u64::from(written) << 32);
+            let offset = USED_HEADER.saturating_add(USED_ELEMENT.saturating_mul(place.into()));
+            let address = self.ring.used_ring().saturating_add(offset);
+            outcome = outcome.and(ram.write_obj(element.to_le(), GuestAddress(address)));
+            next = next.wrapping_add(1);
+        }
+        let index = self.ring.used_ring().saturating_add(USED_INDEX);
+        outcome
+            .and_then(|()| ram.store(next.to_le(), GuestAddress(index), Ordering::Release))
+            .map_err(virtio_queue::Error::GuestMemory)?;
+        self.ring.set_next_used(next);
+        Ok(())
+    }
+
     /// Asks the driver to be quiet while the queue is being served.
     ///
     /// # Errors
@@ -177,7 +219,7 @@ impl VirtQueue {
             return Ok(());
         }
         let wanted = if self.ring.event_idx_enabled() {
-            self.ring.needs_notification(ram)?
+            self.passes_used_event(ram)?
         } else {
             fence(Ordering::SeqCst);
             let flags: u16 = ram
@@ -191,6 +233,22 @@ impl VirtQueue {
         Ok(())
     }
 
+    /// Whether the used index has passed the driver's `used_event` since the last call (virtio 1.2
+    /// §2.7.7.2). virtio-queue's own test counts only what its `add_used` has added.
+    fn passes_used_event(&mut self, ram: &GuestRam) -> Result<bool, QueueError> {
+        fence(Ordering::SeqCst);
+        let entries = AVAIL_ELEMENT.saturating_mul(self.ring.size().into());
+        let offset = AVAIL_HEADER.saturating_add(entries);
+        let address = self.ring.avail_ring().saturating_add(offset);
+        let event: u16 = ram
+            .load(GuestAddress(address), Ordering::Relaxed)
+            .map_err(virtio_queue::Error::GuestMemory)?;
+        let new = self.ring.next_used();
+        let old = std::mem::replace(&mut self.announced, new);
+        let since_event = new.wrapping_sub(u16::from_le(event)).wrapping_sub(1);
+        Ok(since_event < new.wrapping_sub(old))
+    }
+
     /// Whether the driver has put nothing that was not yet taken.
     ///
     /// # Errors
@@ -198,6 +256,13 @@ impl VirtQueue {
     pub fn is_drained(&self, ram: &GuestRam) -> Result<bool, QueueError> {
         let index = self.ring.avail_idx(ram, Ordering::Acquire)?;
         Ok(index == Wrapping(self.ring.next_avail()))
+    }
+
+    /// Back to the state after power-on.
+    pub(crate) fn reset(&mut self) {
+        self.ring.reset();
+        self.announced = 0;
+        self.silence();
     }
 
     pub(crate) fn ring(&self) -> &Queue {
@@ -251,6 +316,7 @@ impl VirtQueue {
             avail_ring: saved.avail_ring,
             used_ring: saved.used_ring,
         })?;
+        self.announced = saved.next_used;
         Ok(())
     }
 }

@@ -151,6 +151,7 @@ impl Device for Block {
     fn update(&mut self, update: catalog::Update) -> Result<(), UpdateError> {
         match update {
             catalog::Update::Block(update) => Ok(self.change(update)?),
+            catalog::Update::Net(_) => Err(UpdateError::NotSupported),
         }
     }
 }
