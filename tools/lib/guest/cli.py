@@ -1,8 +1,6 @@
 """The command line of tools/guest."""
 
 import argparse
-import contextlib
-import fcntl
 import json
 import os
 
@@ -117,33 +115,18 @@ def path_of(name):
 
 def build(pieces):
     """Builds the pieces that are missing or out of date and points their names at them."""
-    with lock():
-        for piece in pieces:
-            for name, path in PIECES[piece]().items():
-                point(name, path)
+    for piece in pieces:
+        for name, path in PIECES[piece]().items():
+            point(name, path)
 
 
 def link(name):
-    """The place where the kit's file of this name is found."""
-    return os.path.join(common.cache_dir("guest", "kit"), name)
+    """The place where this checkout's file of this name is found: another checkout's kit may differ."""
+    return os.path.join(common.cache_dir("guest", "kit", common.digest(common.ROOT)), name)
 
 
 def point(name, path):
     """Makes the kit's name a link to a built file, at once."""
-    fresh = link("." + name)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(fresh)
+    fresh = link(f".{name}-{os.getpid()}")
     os.symlink(path, fresh)
     os.rename(fresh, link(name))
-
-
-@contextlib.contextmanager
-def lock():
-    """One build at a time: a second one waits and finds the first one's work."""
-    with open(os.path.join(common.cache_dir("guest"), ".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with common.step("waiting for another tools/guest"):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
