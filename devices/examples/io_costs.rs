@@ -10,6 +10,7 @@
 
 use std::fs::File;
 use std::hint::{black_box, spin_loop};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -241,21 +242,20 @@ fn spread(times: &mut [Duration]) -> String {
     format!("{min:?} / {median:?} / {max:?}")
 }
 
-/// A disk image that vanishes.
-struct Image(PathBuf);
+/// A disk image without a name: it vanishes however this program ends.
+struct Image(File);
 
 impl Image {
     fn make(directory: &Path) -> Outcome<Self> {
-        let path = directory.join(format!("io-costs-{}", std::process::id()));
-        let image = Self(path);
-        std::fs::write(&image.0, vec![1; usize::try_from(DISK)?])?;
-        Ok(image)
+        let mut image = tempfile::tempfile_in(directory)?;
+        image.write_all(&vec![1; usize::try_from(DISK)?])?;
+        Ok(Self(image))
     }
-}
 
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+    /// Opened anew, with a lock of its own.
+    fn open(&self) -> Outcome<File> {
+        let path = format!("/proc/self/fd/{}", raw(&self.0));
+        Ok(devices::virtio::block::open(Path::new(&path), false)?)
     }
 }
 
@@ -277,7 +277,7 @@ impl Guest {
     fn over(image: &Image, engine: Engine) -> Outcome<Self> {
         let io = IoThread::start("io")?;
         let ram = GuestRam::from_ranges(&[(GuestAddress(0), 64 << 20)])?;
-        let file: File = devices::virtio::block::open(&image.0, false)?;
+        let file = image.open()?;
         let config = Config {
             id: "disk".into(),
             serial: None,

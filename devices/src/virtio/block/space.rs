@@ -17,6 +17,8 @@ use crate::virtio::block::{MAX_DISCARD, MAX_SEGMENTS, MAX_ZEROES, SECTOR};
 /// The bytes of the config space up to what is offered.
 pub(super) const LEN: usize = 60;
 
+/// The bytes of the smallest request.
+const LOGICAL_BLOCK: u32 = 512;
 /// What the guest aligns to for speed: 8 sectors, the page of the host's cache. 2^3 = 8.
 const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
 const PHYSICAL_BLOCK_SECTORS: u16 = 1 << PHYSICAL_BLOCK_EXPONENT;
@@ -28,7 +30,7 @@ pub(super) fn layout(capacity: u64) -> [u8; LEN] {
     let block = PHYSICAL_BLOCK_SECTORS;
     put(&mut space, 0, &capacity.to_le_bytes());
     put(&mut space, 12, &MAX_SEGMENTS.to_le_bytes());
-    put(&mut space, 20, &sectors(SECTOR * SECTOR).to_le_bytes());
+    put(&mut space, 20, &LOGICAL_BLOCK.to_le_bytes());
     put(&mut space, 24, &[PHYSICAL_BLOCK_EXPONENT]);
     put(&mut space, 26, &block.to_le_bytes());
     put(&mut space, 36, &sectors(MAX_DISCARD).to_le_bytes());
