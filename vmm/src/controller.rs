@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use crate::arch::x86_64::{BadVcpuCount, VcpuCount};
+use crate::arch::x86_64::{BadVcpuCount, VcpuCount, reset_by_panic};
 use crate::boot::{BootError, BootProtocol, CommandLine, CommandLineError, ImageFile, Source};
 use crate::command::{Command, CommandError};
 use crate::end::{self, Ends, Finish, GuestEnd};
@@ -155,7 +155,7 @@ impl Live {
         }
         Finish {
             exit_status: self.devices.exit_status(),
-            panicked: self.guest.reset_after_panic(),
+            panicked: reset_by_panic(self.guest.memory()),
         }
     }
 }

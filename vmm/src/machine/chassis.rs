@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use super::vcpu_thread::{Buses, VcpuThread, VcpuThreadError};
-use vm_memory::Bytes;
-
-use crate::arch::x86_64::{Processors, VcpuCount, layout};
+use crate::arch::x86_64::{Processors, VcpuCount};
 use crate::boot::{self, BootError, MmioSlot};
 use crate::end::EndReporter;
 use crate::kvm::{Kvm, KvmError, Vcpu, VcpuError, Vm, VmError, VmOptions};
@@ -182,13 +180,6 @@ impl Guest {
     /// The VM.
     pub fn vm(&self) -> &Arc<Vm> {
         &self.vm
-    }
-
-    /// Whether the guest's last reset was a panic's: with `reboot=panic_warm`, Linux asks for a warm reset
-    /// then, and for a cold one otherwise (`arch/x86/kernel/reboot.c`).
-    pub fn reset_after_panic(&self) -> bool {
-        let flag: Result<u16, _> = self.memory.read_obj(layout::WARM_RESET_FLAG);
-        flag.is_ok_and(|flag| flag == layout::WARM_RESET_MAGIC)
     }
 }
 
