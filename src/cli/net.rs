@@ -1,10 +1,13 @@
 //! `--net`: `tap=NAME[,id=ID][,mac=MAC][,mtu=N][,rx-bw=SIZE][,rx-pps=N][,tx-bw=SIZE][,tx-pps=N]`.
 
-use vmm::spec::{NetworkInterface, RateLimiter};
+use std::fmt::Display;
+use std::str::FromStr;
+
+use vmm::spec::{Mtu, NetworkInterface, RateLimiter};
 
 use super::disk::{expected, per_second};
 
-/// The value of `--net`.
+/// The value of `--net`. The id is empty until [`Net::into_interface`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Net(NetworkInterface);
 
@@ -14,15 +17,21 @@ impl Net {
     /// # Errors
     /// A sentence that names the option that was not understood.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut net = NetworkInterface::default();
+        let tap = text
+            .split(',')
+            .find_map(|option| option.strip_prefix("tap="));
+        let tap =
+            tap.ok_or("no tap was given: say tap=NAME, a tap that exists or that is to be made")?;
+        let mut net = NetworkInterface {
+            iface_id: String::new(),
+            host_dev_name: parsed(tap)?,
+            guest_mac: None,
+            mtu: None,
+            rx_rate_limiter: None,
+            tx_rate_limiter: None,
+        };
         text.split(',')
             .try_for_each(|option| set(&mut net, option))?;
-        if net.host_dev_name.is_empty() {
-            return Err(
-                "no tap was given: say tap=NAME, a tap that exists or that is to be made"
-                    .to_owned(),
-            );
-        }
         Ok(Self(net))
     }
 
@@ -39,15 +48,10 @@ impl Net {
 fn set(net: &mut NetworkInterface, option: &str) -> Result<(), String> {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
     match name {
-        "tap" => value.clone_into(&mut net.host_dev_name),
+        "tap" => net.host_dev_name = parsed(value)?,
         "id" => value.clone_into(&mut net.iface_id),
-        "mac" => net.guest_mac = Some(value.to_owned()),
-        "mtu" => {
-            let mtu = value
-                .parse()
-                .map_err(|_| expected("mtu", value, "68 to 65535"))?;
-            net.mtu = Some(mtu);
-        }
+        "mac" => net.guest_mac = Some(parsed(value)?),
+        "mtu" => net.mtu = Some(mtu(value)?),
         "rx-bw" => limits(&mut net.rx_rate_limiter).bandwidth = Some(per_second(value)?),
         "rx-pps" => limits(&mut net.rx_rate_limiter).ops = Some(per_second(value)?),
         "tx-bw" => limits(&mut net.tx_rate_limiter).bandwidth = Some(per_second(value)?),
@@ -60,6 +64,15 @@ fn set(net: &mut NetworkInterface, option: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn mtu(text: &str) -> Result<Mtu, String> {
+    let bytes: u64 = text.parse().map_err(|_| expected("mtu", text, "1500"))?;
+    Mtu::try_from(bytes).map_err(|error| error.to_string())
 }
 
 fn limits(limiter: &mut Option<RateLimiter>) -> &mut RateLimiter {
@@ -78,8 +91,8 @@ mod tests {
             (net.host_dev_name.as_str(), net.iface_id.as_str()),
             ("tap0", "lan")
         );
-        assert_eq!(net.guest_mac.as_deref(), Some("06:00:00:00:00:01"));
-        assert_eq!(net.mtu, Some(1400));
+        assert_eq!(net.guest_mac.unwrap().to_string(), "06:00:00:00:00:01");
+        assert_eq!(net.mtu.unwrap().get(), 1400);
         assert_eq!(
             net.rx_rate_limiter.unwrap().bandwidth.unwrap().size,
             1 << 20
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        assert!(Net::parse("mac=1").unwrap_err().contains("no tap"));
+        assert!(Net::parse("mtu=1500").unwrap_err().contains("no tap"));
         assert!(Net::parse("tap=a,mtu=x").unwrap_err().contains("mtu=x"));
         assert!(
             Net::parse("tap=a,speed=1")

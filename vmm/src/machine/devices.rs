@@ -15,6 +15,7 @@ use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, Serial};
 use devices::virtio::mmio::{self, Mmio};
+use devices::virtio::net::{MacAddr, Tap, TapError};
 use devices::virtio::{block, rng};
 use vm_memory::{Address, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -42,6 +43,9 @@ pub enum DeviceError {
     /// The file behind a disk.
     #[error(transparent)]
     Disk(#[from] block::OpenError),
+    /// The tap behind a network card.
+    #[error(transparent)]
+    Tap(#[from] TapError),
     /// The thread for their work.
     #[error(transparent)]
     IoThread(#[from] io_thread::Error),
@@ -125,6 +129,17 @@ impl Devices {
             backends.push(Backend {
                 id: drive.drive_id.clone(),
                 spec: catalog::Spec::Block(drive.config(), file),
+            });
+        }
+        for interface in &spec.network_interfaces {
+            let mut config = interface.clone();
+            let tap = Tap::open(&config.host_dev_name, config.mtu)?;
+            // The same address at every start, so that the guest knows its card again.
+            let own = || MacAddr::for_guest("", &interface.host_dev_name);
+            config.guest_mac = Some(config.guest_mac.unwrap_or_else(own));
+            backends.push(Backend {
+                id: config.iface_id.clone(),
+                spec: catalog::Spec::Net(config, tap),
             });
         }
         if spec.entropy.is_some() {

@@ -4,7 +4,6 @@
 //! taps is found true or not when the machine is built.
 
 mod drive;
-mod network;
 
 use std::collections::HashSet;
 
@@ -12,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub use devices::limiter::{RateLimiter, TokenBucket};
 pub use devices::virtio::block::{Cache, Engine};
+pub use devices::virtio::net::{
+    Config as NetworkInterface, MacAddr, MacAddrError, Mtu, MtuError, TapName, TapNameError,
+};
 pub use drive::Drive;
-pub use network::NetworkInterface;
 
 /// The most vCPUs a machine has.
 pub const MAX_VCPUS: u8 = 32;
@@ -154,10 +155,10 @@ pub enum SpecError {
     NoPath(String),
     /// The same host device twice.
     #[error("the tap `{0}` is used by two network interfaces: give each a tap of its own")]
-    DuplicateTap(String),
+    DuplicateTap(TapName),
     /// The same MAC address twice.
     #[error("the MAC address {0} is used by two network interfaces: give each its own")]
-    DuplicateMac(String),
+    DuplicateMac(MacAddr),
     /// The devices do not fit.
     #[error("{count} devices were asked for and the machine has {max} interrupt lines for them")]
     TooManyDevices {
@@ -232,9 +233,9 @@ impl Spec {
             return Err(SpecError::DuplicateTap(twice.host_dev_name.clone()));
         }
         let mut macs = HashSet::new();
-        let mut given = interfaces.iter().filter_map(|net| net.guest_mac.as_ref());
-        match given.find(|mac| !macs.insert(mac.to_ascii_lowercase())) {
-            Some(twice) => Err(SpecError::DuplicateMac(twice.clone())),
+        let mut given = interfaces.iter().filter_map(|net| net.guest_mac);
+        match given.find(|mac| !macs.insert(*mac)) {
+            Some(twice) => Err(SpecError::DuplicateMac(twice)),
             None => Ok(()),
         }
     }
