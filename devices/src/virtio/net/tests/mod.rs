@@ -1,6 +1,8 @@
 mod cable;
 mod control;
+mod host;
 mod hostile;
+mod namespace;
 mod rx;
 mod tap;
 mod tx;
