@@ -254,6 +254,9 @@ impl VirtQueue {
     /// # Errors
     /// When the ring is outside guest memory.
     pub fn is_drained(&self, ram: &GuestRam) -> Result<bool, QueueError> {
+        if !self.ring.ready() {
+            return Ok(true);
+        }
         let index = self.ring.avail_idx(ram, Ordering::Acquire)?;
         Ok(index == Wrapping(self.ring.next_avail()))
     }

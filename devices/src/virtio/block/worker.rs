@@ -1,7 +1,8 @@
 //! Serves a disk's requests on an io thread.
 
+use std::fmt::Display;
+
 use event_manager::{EventOps, Events, MutEventSubscriber};
-use rustix::io::Errno;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_F_FLUSH;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::EventSet;
@@ -118,9 +119,8 @@ impl Serving {
             match self.queue.pop(&self.ram, &mut self.chain)? {
                 Popped::Empty => return Ok(Stop::Empty),
                 Popped::Malformed(head, error) => {
-                    log::debug!("disk {:?}: {error}", self.backend.disk.id);
                     budget.spend(0);
-                    self.refuse(head, None)?;
+                    self.refuse(head, None, &error)?;
                 }
                 Popped::Chain(head) => {
                     if !self.take(head, budget)? {
@@ -135,13 +135,15 @@ impl Serving {
     fn take(&mut self, head: Head, budget: &mut Budget) -> Result<bool, QueueError> {
         let Some(status_at) = status_address(&self.chain) else {
             budget.spend(0);
-            return self.refuse(head, None).map(|()| true);
+            let why = "no room for a status";
+            return self.refuse(head, None, &why).map(|()| true);
         };
         let request = match parse(&self.chain, &self.ram, &self.backend.disk) {
             Ok(request) => request,
             Err(status) => {
                 budget.spend(0);
-                return self.refuse(head, Some((status_at, status))).map(|()| true);
+                let (answer, why) = (Some((status_at, status)), "not for this disk");
+                return self.refuse(head, answer, &why).map(|()| true);
             }
         };
         if !self.backend.limiter.consume(request.data_len(), 1) {
@@ -150,7 +152,7 @@ impl Serving {
             return Ok(false);
         }
         budget.spend(request.data_len());
-        self.count(request);
+        self.backend.metrics.take(request);
         match request {
             Request::GetId => self.give_id(head, status_at)?,
             Request::Flush if self.backend.cache == Cache::Unsafe => {
@@ -209,7 +211,8 @@ impl Serving {
 
     fn finish(&mut self, finished: Finished) -> Result<(), QueueError> {
         if let Some(errno) = finished.error {
-            self.complain(errno);
+            let backend = &self.backend;
+            backend.metrics.fail(&backend.disk.id, errno);
         }
         let Finished {
             head,
@@ -237,8 +240,14 @@ impl Serving {
     }
 
     /// Gives back what breaks a rule, with a status where there is room for one.
-    fn refuse(&mut self, head: Head, answer: Option<(GuestAddress, u8)>) -> Result<(), QueueError> {
-        self.backend.metrics.refused.increment();
+    fn refuse(
+        &mut self,
+        head: Head,
+        answer: Option<(GuestAddress, u8)>,
+        why: &dyn Display,
+    ) -> Result<(), QueueError> {
+        let backend = &self.backend;
+        backend.metrics.refuse(&backend.disk.id, why);
         match answer {
             Some((status_at, status)) => self.answer(head, status_at, status, 0),
             None => {
@@ -281,36 +290,6 @@ impl Serving {
     /// Wakes this worker again, after the thread's other devices.
     fn come_back(&self) {
         let _ = self.queue.doorbell().write(1);
-    }
-
-    fn count(&self, request: Request) {
-        let metrics = &self.backend.metrics;
-        match request {
-            Request::Read(extent) => {
-                metrics.reads.increment();
-                metrics.read_bytes.add(extent.len);
-            }
-            Request::Write(extent) => {
-                metrics.writes.increment();
-                metrics.write_bytes.add(extent.len);
-            }
-            Request::Flush => metrics.flushes.increment(),
-            Request::Discard(_) | Request::Zero { .. } => metrics.discards.increment(),
-            Request::GetId => {}
-        }
-    }
-
-    /// Logs a failure of the host, ever more seldom: the first, second, fourth, eighth...
-    fn complain(&self, errno: Errno) {
-        let failed = &self.backend.metrics.failed;
-        failed.increment();
-        if failed.get().is_power_of_two() {
-            log::warn!(
-                "disk {:?}: a request failed: {errno} ({} so far)",
-                self.backend.disk.id,
-                failed.get()
-            );
-        }
     }
 
     fn watch(&self, events: &mut EventOps<'_>) -> Result<(), event_manager::Error> {
@@ -364,7 +343,8 @@ impl MutEventSubscriber for BlockWorker {
             serving.come_back();
         }
         if let Err(error) = served {
-            log::warn!("disk {:?}: {error}", serving.backend.disk.id);
+            let backend = &serving.backend;
+            backend.metrics.break_down(&backend.disk.id, &error);
             serving.interrupt.fail();
             serving.unwatch(events);
         }
