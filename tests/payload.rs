@@ -1,0 +1,265 @@
+//! Devices and ends, driven by the bare-metal payload of `tools/payload`: on any KVM, also one that boots no Linux.
+//!
+//! Without /dev/kvm every test is listed as ignored, and that is said.
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::NamedTempFile;
+
+const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
+const FEATURES: [&str; 4] = ["", "event_idx", "indirect", "event_idx,indirect"];
+const MIB: u64 = 1 << 20;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let kvm = Path::new("/dev/kvm").exists();
+    if !kvm {
+        eprintln!("payload: SKIPPED, all of it: this machine has no /dev/kvm");
+    }
+    let tests: [(&str, fn()); 8] = [
+        (
+            "every_end_has_its_exit_status",
+            every_end_has_its_exit_status,
+        ),
+        (
+            "signals_end_a_guest_that_does_not_listen",
+            signals_end_a_guest_that_does_not_listen,
+        ),
+        (
+            "a_guest_ends_when_its_time_is_over",
+            a_guest_ends_when_its_time_is_over,
+        ),
+        (
+            "a_disk_holds_what_was_written",
+            a_disk_holds_what_was_written,
+        ),
+        ("requests_in_flight_come_back", requests_in_flight_come_back),
+        (
+            "the_second_disk_is_another_one",
+            the_second_disk_is_another_one,
+        ),
+        (
+            "a_read_only_disk_stays_as_it_is",
+            a_read_only_disk_stays_as_it_is,
+        ),
+        (
+            "entropy_differs_from_run_to_run",
+            entropy_differs_from_run_to_run,
+        ),
+    ];
+    let trials = tests.map(|(name, body)| {
+        Trial::test(name, move || {
+            body();
+            Ok(())
+        })
+        .with_ignored_flag(!kvm)
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}
+
+/// The payload, built into this build's own folder; cargo does nothing when it is there already.
+fn payload() -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/payload");
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
+    let built = Command::new("cargo")
+        .args(["build", "--release", "--quiet", "--target-dir"])
+        .arg(&target)
+        .current_dir(folder)
+        .status();
+    assert!(built.unwrap().success(), "the payload does not build");
+    target.join("x86_64-unknown-linux-gnu/release/payload")
+}
+
+fn ravelin(work: &str, options: &[&str]) -> Command {
+    let mut command = Command::new(RAVELIN);
+    command.args(["run", "--mem", "128M", "--kernel"]);
+    command
+        .arg(payload())
+        .args(["--cmdline", work])
+        .args(options)
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(work: &str, options: &[&str]) -> Output {
+    ravelin(work, options)
+        .args(["--timeout", "60s"])
+        .output()
+        .unwrap()
+}
+
+/// The line of the guest's output that starts with `start`.
+fn line(output: &Output, start: &str) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let found = text.lines().find(|line| line.starts_with(start));
+    found
+        .unwrap_or_else(|| panic!("no line {start:?} in {output:?}"))
+        .to_owned()
+}
+
+fn disk() -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    file.as_file().set_len(MIB).unwrap();
+    file
+}
+
+fn option(disk: &NamedTempFile, rest: &str) -> String {
+    format!("{}{rest}", disk.path().display())
+}
+
+fn every_end_has_its_exit_status() {
+    let table = [
+        ("payload=poweroff", 0, "powered off"),
+        ("payload=poweroff:7", 7, "powered off"),
+        ("payload=reset", 120, "rebooted"),
+        ("payload=crash", 122, "triple fault"),
+    ];
+    for (work, status, said) in table {
+        let output = run(work, &[]);
+        assert_eq!(output.status.code(), Some(status), "{work}: {output:?}");
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(said),
+            "{work}: {output:?}"
+        );
+    }
+}
+
+fn signals_end_a_guest_that_does_not_listen() {
+    for (signals, status) in [
+        (&[Signal::INT][..], 130),
+        (&[Signal::TERM, Signal::TERM], 143),
+    ] {
+        let mut child = ravelin("payload=idle", &[])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_child(&child);
+        // The signals wait for ravelin as soon as it has blocked them: until then they would kill it.
+        wait_until(|| {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            status
+                .lines()
+                .any(|line| line.starts_with("SigBlk:") && !line.ends_with("0000"))
+        });
+        for (sent, signal) in signals.iter().enumerate() {
+            // A second signal of one kind counts only once the first was taken.
+            wait_until(|| sent == 0 || !is_pending(child.id(), *signal));
+            kill_process(pid, *signal).unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(status), "{signals:?}");
+    }
+}
+
+fn is_pending(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("ShdPnd:"))
+        .unwrap();
+    let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+    mask & (1 << (signal.as_raw() - 1)) != 0
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came to pass");
+        std::thread::yield_now();
+    }
+}
+
+fn a_guest_ends_when_its_time_is_over() {
+    let output = ravelin("payload=idle", &["--timeout", "1s"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124), "{output:?}");
+}
+
+fn a_disk_holds_what_was_written() {
+    for engine in ["sync", "uring"] {
+        for features in FEATURES {
+            let disk = disk();
+            let work = format!("payload=blk:verify:64 payload.features={features}");
+            let output = run(
+                &work,
+                &["--disk", &option(&disk, &format!(",engine={engine}"))],
+            );
+            let expected = "blk verify 4096 count 64 errors 0 wrong 0";
+            assert_eq!(line(&output, "blk verify"), expected, "{engine} {features}");
+            let mut last = [0; 4];
+            disk.as_file()
+                .read_exact_at(&mut last, 64 * 4096 - 4)
+                .unwrap();
+            assert_ne!(
+                last, [0; 4],
+                "{engine} {features}: nothing reached the file"
+            );
+        }
+    }
+}
+
+fn requests_in_flight_come_back() {
+    for engine in ["sync", "uring"] {
+        for features in FEATURES {
+            for work in [
+                "blk:write:4096:32:2000",
+                "blk:read:65536:8:500",
+                "blk:read:4096:1:2000",
+            ] {
+                let disk = disk();
+                let options = option(&disk, &format!(",engine={engine}"));
+                let work = format!("payload={work} payload.features={features}");
+                let output = run(&work, &["--disk", &options]);
+                let whole = String::from_utf8_lossy(&output.stdout).contains(" errors 0 kicks ");
+                assert!(whole, "{engine} {work}: {output:?}");
+            }
+        }
+    }
+}
+
+fn the_second_disk_is_another_one() {
+    let (first, second) = (disk(), disk());
+    let options = [
+        "--disk",
+        &option(&first, ""),
+        "--disk",
+        &option(&second, ""),
+    ];
+    let output = run("payload=blk:verify:1 payload.device=1", &options);
+    assert!(line(&output, "blk verify").ends_with("errors 0 wrong 0"));
+    assert!(
+        fs::read(first.path())
+            .unwrap()
+            .iter()
+            .all(|byte| *byte == 0)
+    );
+    assert!(
+        fs::read(second.path())
+            .unwrap()
+            .iter()
+            .any(|byte| *byte != 0)
+    );
+}
+
+fn a_read_only_disk_stays_as_it_is() {
+    let disk = disk();
+    let output = run("payload=blk:verify:3", &["--disk", &option(&disk, ",ro")]);
+    // Three writes are refused, and what is read back is not what they held.
+    assert_eq!(
+        line(&output, "blk verify"),
+        "blk verify 4096 count 3 errors 3 wrong 3"
+    );
+    assert!(fs::read(disk.path()).unwrap().iter().all(|byte| *byte == 0));
+}
+
+fn entropy_differs_from_run_to_run() {
+    let drawn = [(); 2].map(|()| line(&run("payload=rng:64", &[]), "rng wanted 64 got 64 first "));
+    assert_ne!(drawn[0], drawn[1]);
+}
