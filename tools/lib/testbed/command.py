@@ -17,15 +17,11 @@ def socket_of(index):
     return f"share{index}.sock"
 
 
-def virtiofsd(name, index, folder):
-    """Shares one folder, for the testbed whose folder has this name.
-
-    virtiofsd takes a lock that is named after the socket as it is given, for the whole host: so the name is in it.
-    """
-    socket = os.path.join("..", name, socket_of(index))
+def virtiofsd(folder):
+    """Shares one folder; the supervisor adds the descriptor of the socket."""
     for program in VIRTIOFSD:
         if os.path.exists(program):
-            return [program, f"--socket-path={socket}", "-o", f"source={folder}", "-o", "cache=auto"]
+            return [program, "-o", f"source={folder}", "-o", "cache=auto"]
     raise Failure(f"virtiofsd is missing: it was expected at {' or '.join(VIRTIOFSD)}; it comes with QEMU 7.2")
 
 

@@ -146,7 +146,7 @@ class Testbed:
             "state": state,
             "qemu": command.qemu(images, state, os.path.realpath(self.path("token"))),
             "shares": [
-                {"command": command.virtiofsd(os.path.basename(self.folder), index, path), "socket": command.socket_of(index)}
+                {"command": command.virtiofsd(path), "socket": command.socket_of(index)}
                 for index, path in enumerate(state["shares"])
             ],
         }

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,9 +27,7 @@ def main():
         fcntl.flock(alive, fcntl.LOCK_EX)
         children = []
         try:
-            for share in description["shares"]:
-                children.append(start(share["command"], log))
-                wait_for(share["socket"])
+            children += [start_share(share, log) for share in description["shares"]]
             machine = start(description["qemu"], log)
             children.append(machine)
             publish(description["state"])
@@ -44,16 +43,18 @@ def told(*_):
     raise Told
 
 
-def start(command, log):
+def start(command, log, fds=()):
     """Starts a process that does not outlive this one."""
     command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds)
 
 
-def wait_for(path):
-    deadline = time.monotonic() + 10
-    while not os.path.exists(path) and time.monotonic() < deadline:
-        time.sleep(0.01)
+def start_share(share, log):
+    """Starts a process that shares a folder, on a socket that QEMU can connect to from now on."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(share["socket"])
+        listener.listen(1)
+        return start([*share["command"], f"--fd={listener.fileno()}"], log, [listener.fileno()])
 
 
 def publish(state):
