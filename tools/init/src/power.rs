@@ -36,6 +36,7 @@ pub(crate) fn end(ending: Ending) -> ! {
     let command = match ending {
         Ending::PowerOff { status } => {
             report(status);
+            kmsg::stay_quiet();
             RebootCommand::PowerOff
         }
         Ending::Reboot => RebootCommand::Restart,
