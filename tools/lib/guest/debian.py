@@ -7,6 +7,10 @@ import tempfile
 import common
 
 
+class NotDownloaded(common.Failure):
+    """A package could not be downloaded."""
+
+
 def resolve(name):
     """The (package, version) that this machine's package lists offer under a name.
 
@@ -37,7 +41,10 @@ def unpack(name, version, folder):
     """Downloads a package and extracts its files into a folder."""
     with tempfile.TemporaryDirectory(prefix="ravelin-deb-") as scratch:
         with common.step(f"downloading {name} {version}"):
-            package = common.download_package(f"{name}={version}", scratch)
+            try:
+                package = common.download_package(f"{name}={version}", scratch)
+            except common.Failure as failure:
+                raise NotDownloaded(f"the package {name} {version} cannot be downloaded: {failure}") from failure
         with common.step(f"extracting {os.path.basename(package)}"):
             common.run(["dpkg-deb", "--extract", package, folder], f"extracting the package {name}")
 
@@ -50,9 +57,9 @@ def newest(name, make):
     package, version = resolve(name)
     try:
         return make(package, version)
-    except common.Failure as failure:
+    except NotDownloaded as failure:
         if os.geteuid() != 0:
-            raise common.Failure(f"{failure}\nIf the version is gone, run: sudo apt-get update") from failure
+            raise common.Failure(f"{failure}\nIf it is gone from the mirror, run sudo apt-get update") from failure
         with common.step("fetching the package lists"):
             common.apt("update")
         if resolve(name) == (package, version):

@@ -85,7 +85,7 @@ def make_initramfs(init, kernel, folder):
 
 
 def make_root(init, folder):
-    """Fills a cache folder with the sparse image. Fixed identifiers: the same input, the same image."""
+    """Fills a cache folder with the sparse image: 4 MB on disk."""
     os.mkdir(folder)
     image = os.path.join(folder, "root.ext4")
     identity = "72617665-6c69-4e00-8000-000000000001"

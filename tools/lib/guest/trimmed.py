@@ -16,6 +16,7 @@ TOOLS = ["gcc", "make", "flex", "bison", "bc", "libelf-dev", "libssl-dev", "lz4"
 IDENTITY = {
     "KBUILD_BUILD_USER": "ravelin",
     "KBUILD_BUILD_HOST": "ravelin",
+    "KBUILD_BUILD_VERSION": "1",
     "KBUILD_BUILD_TIMESTAMP": "Tue Nov 14 22:13:20 UTC 2023",
     "LC_ALL": "C",
 }
