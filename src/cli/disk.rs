@@ -28,6 +28,7 @@ impl Disk {
             io_engine: Engine::Sync,
             rate_limiter: None,
             serial: None,
+            socket: None,
         };
         if drive.path_on_host.is_empty() {
             return Err("no path was given: name a disk image or block device first".to_owned());

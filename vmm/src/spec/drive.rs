@@ -4,6 +4,8 @@ use devices::limiter::RateLimiter;
 use devices::virtio::block::{self, Cache, Engine};
 use serde::{Deserialize, Serialize};
 
+use super::SpecError;
+
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -34,9 +36,30 @@ pub struct Drive {
     /// not a key of Firecracker's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
+    /// Firecracker's vhost-user socket: none can be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
 }
 
 impl Drive {
+    /// Checks what can be checked without opening the image; the id is checked with the others'.
+    pub(super) fn validate(&self) -> Result<(), SpecError> {
+        let id = self.drive_id.clone();
+        if self.socket.is_some() {
+            return Err(SpecError::NoVhostUser(id));
+        }
+        if self.path_on_host.is_empty() {
+            return Err(SpecError::NoPath(id));
+        }
+        match &self.serial {
+            Some(serial) if !block::serial_fits(serial) => Err(SpecError::Serial {
+                id,
+                serial: serial.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// The disk for the device.
     pub(crate) fn config(&self) -> block::Config {
         block::Config {

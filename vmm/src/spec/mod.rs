@@ -4,8 +4,11 @@
 //! taps is found true or not when the machine is built.
 
 mod drive;
+mod file;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,24 +25,21 @@ pub const MAX_VCPUS: u8 = 32;
 const MAX_ID: usize = 64;
 
 /// A virtual machine.
+///
+/// Reading one accepts Firecracker's keys for what this version lacks, as long as nothing stands there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", try_from = "file::File")]
 pub struct Spec {
     /// What to boot.
-    #[serde(default)]
     pub boot_source: BootSource,
     /// The disks, in the order in which the guest finds them; the root device comes first whatever its
     /// place.
-    #[serde(default)]
     pub drives: Vec<Drive>,
     /// Processors and memory.
-    #[serde(default)]
     pub machine_config: MachineConfig,
     /// The network cards, in the order in which the guest finds them.
-    #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
     /// The entropy source, if the guest has one.
-    #[serde(default)]
     pub entropy: Option<Entropy>,
 }
 
@@ -77,6 +77,9 @@ pub struct MachineConfig {
     /// What kind of pages hold guest memory.
     #[serde(default)]
     pub huge_pages: HugePages,
+    /// Firecracker's processor template: `None` at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_template: Option<String>,
 }
 
 /// What kind of pages hold guest memory.
@@ -92,7 +95,11 @@ pub enum HugePages {
 /// The entropy source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entropy {}
+pub struct Entropy {
+    /// Firecracker's limits: none can be set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limiter: Option<RateLimiter>,
+}
 
 fn one() -> u8 {
     1
@@ -110,6 +117,7 @@ impl Default for MachineConfig {
             smt: false,
             track_dirty_pages: false,
             huge_pages: HugePages::None,
+            cpu_template: None,
         }
     }
 }
@@ -118,14 +126,26 @@ impl Default for MachineConfig {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// No kernel.
-    #[error("no kernel was given: name an ELF vmlinux or a bzImage")]
+    #[error(
+        "no kernel was given: name an ELF vmlinux or a bzImage with --kernel FILE, or as kernel_image_path \
+         in a configuration file"
+    )]
     NoKernel,
     /// Not between 1 and 32.
-    #[error("{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}")]
+    #[error("{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}: ask for as many")]
     Vcpus(u32),
     /// An odd number of threads on two-threaded cores.
-    #[error("{0} vCPUs were asked for with SMT, which needs 1 or an even number")]
+    #[error(
+        "{0} vCPUs were asked for with smt, which has two on each core: ask for 1 or an even number, or \
+         leave smt out"
+    )]
     OddSmt(u8),
+    /// A processor template.
+    #[error("the cpu_template `{0}` was given and this version has none: leave it out")]
+    NoCpuTemplate(String),
+    /// Limits for the entropy source.
+    #[error("entropy has a rate_limiter and this version has none for it: leave it out")]
+    NoEntropyLimits,
     /// Dirty pages cannot be tracked yet.
     #[error("track_dirty_pages was set and this version has no snapshots: leave it out")]
     NoDirtyTracking,
@@ -153,6 +173,26 @@ pub enum SpecError {
     /// A drive without a file.
     #[error("the drive `{0}` has no path_on_host: name a file or block device")]
     NoPath(String),
+    /// One file behind two disks, one of which may be written.
+    #[error(
+        "the drives `{0}` and `{1}` are both {2}, which at least one of them may write: give each a file of \
+         its own, or make both read-only"
+    )]
+    SharedPath(String, String, String),
+    /// A serial number that does not fit.
+    #[error(
+        "the drive `{id}` has the serial number `{serial}` and up to 20 printable ASCII characters were \
+         expected: shorten it"
+    )]
+    Serial {
+        /// The drive.
+        id: String,
+        /// What was given.
+        serial: String,
+    },
+    /// A vhost-user socket.
+    #[error("the drive `{0}` has a socket and this version has no vhost-user: name a path_on_host")]
+    NoVhostUser(String),
     /// The same host device twice.
     #[error("the tap `{0}` is used by two network interfaces: give each a tap of its own")]
     DuplicateTap(TapName),
@@ -179,6 +219,9 @@ impl Spec {
             return Err(SpecError::NoKernel);
         }
         self.machine_config.validate()?;
+        if matches!(&self.entropy, Some(entropy) if entropy.rate_limiter.is_some()) {
+            return Err(SpecError::NoEntropyLimits);
+        }
         self.validate_drives()?;
         self.validate_network()?;
         let max = crate::arch::x86_64::layout::MMIO_GSIS.len();
@@ -209,14 +252,25 @@ impl Spec {
                 second.drive_id.clone(),
             ));
         }
-        match self
-            .drives
-            .iter()
-            .find(|drive| drive.path_on_host.is_empty())
-        {
-            Some(drive) => Err(SpecError::NoPath(drive.drive_id.clone())),
-            None => Ok(()),
-        }
+        self.drives.iter().try_for_each(Drive::validate)?;
+        self.shared_path().map_or(Ok(()), Err)
+    }
+
+    /// Two disks over one file are two writers, or a writer behind a reader's back. That two paths lead to
+    /// one file, only the lock on it finds out.
+    fn shared_path(&self) -> Option<SpecError> {
+        let mut seen: HashMap<&str, &Drive> = HashMap::new();
+        self.drives.iter().find_map(|drive| {
+            let first = *seen.entry(&drive.path_on_host).or_insert(drive);
+            let both_read = first.is_read_only && drive.is_read_only;
+            (first.drive_id != drive.drive_id && !both_read).then(|| {
+                SpecError::SharedPath(
+                    first.drive_id.clone(),
+                    drive.drive_id.clone(),
+                    drive.path_on_host.clone(),
+                )
+            })
+        })
     }
 
     fn validate_network(&self) -> Result<(), SpecError> {
@@ -252,7 +306,10 @@ impl MachineConfig {
         if self.track_dirty_pages {
             return Err(SpecError::NoDirtyTracking);
         }
-        Ok(())
+        match &self.cpu_template {
+            Some(name) if name != "None" => Err(SpecError::NoCpuTemplate(name.clone())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -274,103 +331,4 @@ fn unique_ids<'a>(kind: &'static str, ids: impl Iterator<Item = &'a str>) -> Res
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(json: &str) -> Spec {
-        serde_json::from_str(json).unwrap()
-    }
-
-    fn good() -> Spec {
-        parse(
-            r#"{
-              "boot-source": {"kernel_image_path": "vmlinux", "boot_args": "console=ttyS0"},
-              "drives": [
-                {"drive_id": "data", "path_on_host": "data.img", "is_root_device": false},
-                {"drive_id": "rootfs", "path_on_host": "root.ext4", "is_root_device": true,
-                 "is_read_only": true, "cache_type": "Writeback", "io_engine": "Async",
-                 "rate_limiter": {"ops": {"size": 10, "refill_time": 100}}}
-              ],
-              "machine-config": {"vcpu_count": 2, "mem_size_mib": 512},
-              "network-interfaces": [
-                {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": null}
-              ]
-            }"#,
-        )
-    }
-
-    #[test]
-    fn a_firecracker_configuration_file_is_understood() {
-        assert_eq!(good().validate(), Ok(()));
-    }
-
-    #[test]
-    fn what_is_printed_reads_back_the_same() {
-        let printed = serde_json::to_string(&good()).unwrap();
-        assert_eq!(parse(&printed), good());
-    }
-
-    #[test]
-    fn the_root_device_comes_first() {
-        let spec = good();
-        let order: Vec<_> = spec
-            .drives_in_order()
-            .map(|drive| drive.drive_id.as_str())
-            .collect();
-        assert_eq!(order, ["rootfs", "data"]);
-    }
-
-    #[test]
-    fn an_unknown_key_is_named() {
-        let error = serde_json::from_str::<Spec>(r#"{"boot-sauce": {}}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `boot-sauce`"));
-    }
-
-    #[test]
-    fn a_machine_has_1_to_32_vcpus() {
-        for (count, ok) in [(0, false), (1, true), (32, true), (33, false)] {
-            let mut spec = good();
-            spec.machine_config.vcpu_count = count;
-            assert_eq!(spec.validate().is_ok(), ok, "{count}");
-        }
-    }
-
-    #[test]
-    fn two_drives_cannot_share_an_id() {
-        let mut spec = good();
-        spec.drives[0].drive_id = "rootfs".to_owned();
-        let id = "rootfs".to_owned();
-        assert_eq!(
-            spec.validate(),
-            Err(SpecError::DuplicateId { kind: "drive", id })
-        );
-    }
-
-    #[test]
-    fn an_id_is_letters_digits_and_underscores() {
-        for id in ["", "a-b", "a/b", &"a".repeat(65)] {
-            let mut spec = good();
-            spec.drives[0].drive_id = id.to_owned();
-            assert!(matches!(spec.validate(), Err(SpecError::Id { .. })), "{id}");
-        }
-    }
-
-    #[test]
-    fn there_is_one_root_device() {
-        let mut spec = good();
-        spec.drives[0].is_root_device = true;
-        assert!(matches!(spec.validate(), Err(SpecError::TwoRoots(..))));
-    }
-
-    #[test]
-    fn a_tap_serves_one_interface() {
-        let mut spec = good();
-        let mut second = spec.network_interfaces[0].clone();
-        second.iface_id = "eth1".to_owned();
-        spec.network_interfaces.push(second);
-        assert!(matches!(spec.validate(), Err(SpecError::DuplicateTap(_))));
-    }
 }

@@ -114,7 +114,7 @@ impl Config {
     pub(super) fn serial_bytes(&self) -> Result<[u8; SERIAL_LEN], Error> {
         let mut bytes = [0; SERIAL_LEN];
         let text = match &self.serial {
-            Some(serial) if !fits(serial) => {
+            Some(serial) if !serial_fits(serial) => {
                 return Err(Error::Serial {
                     id: self.id.clone(),
                     serial: serial.clone(),
@@ -130,6 +130,7 @@ impl Config {
     }
 }
 
-fn fits(serial: &str) -> bool {
+/// Whether a text can be a disk's serial number: up to 20 printable ASCII characters.
+pub fn serial_fits(serial: &str) -> bool {
     serial.len() <= SERIAL_LEN && serial.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }

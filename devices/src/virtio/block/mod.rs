@@ -16,7 +16,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Cache, Config, Engine, Error, Update};
+pub use config::{Cache, Config, Engine, Error, Update, serial_fits};
 pub use device::Block;
 pub use metrics::Metrics;
 pub use open::{OpenError, open};
