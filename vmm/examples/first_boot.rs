@@ -190,7 +190,8 @@ fn buses(
         Arc::new(Mutex::new(I8042::new(signal.clone()))),
     )?;
     add(cmos::PORTS, Arc::new(Mutex::new(Cmos::default())))?;
-    let power = Arc::new(Mutex::new(Power::new(signal, line(layout::EVENT_GSI)?)));
+    let power = Power::new(signal, line(layout::EVENT_GSI)?, output.clone());
+    let power = Arc::new(Mutex::new(power));
     add(power::PORTS, power.clone())?;
     let buses = Buses {
         ports: Arc::new(ports),

@@ -49,6 +49,18 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Whether the description itself is wrong, and not what it was found to name.
+    pub fn is_of_the_description(&self) -> bool {
+        matches!(
+            self,
+            Self::CommandLine(_)
+                | Self::Boot(BootError::CommandLine(_))
+                | Self::Machine(BuildError::Boot(BootError::CommandLine(_)))
+                | Self::Memory(MemoryError::TooSmall(_) | MemoryError::TooLarge { .. })
+                | Self::Vcpus(_)
+        )
+    }
+
     /// Whether KVM was the reason, and the host's examination may know more.
     pub fn is_of_kvm(&self) -> bool {
         matches!(
@@ -95,13 +107,22 @@ impl Draft {
     pub fn boot(self) -> Result<Live, StartError> {
         let spec = &self.spec;
         let source = source(spec, self.protocol)?;
+        log_source(&source);
         let plan = plan(spec, &source)?;
         let backends = Devices::open(spec)?;
+        log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
         let chassis = Chassis::build(&Kvm::open()?, &plan)?;
+        log::info!(
+            "machine: {} MiB of memory, vCPUs: {}",
+            plan.memory.mib(),
+            plan.vcpus.get()
+        );
         let devices = Devices::build(&chassis, backends, &reporter)?;
         let guest = chassis.assemble(&devices.buses(), &reporter, source, &devices.slots())?;
+        log::debug!("loaded what the guest boots from");
         guest.resume()?;
+        log::debug!("the guest runs");
         Ok(Live {
             guest,
             devices,
@@ -149,7 +170,7 @@ impl Live {
     /// Stops the vCPUs for good and says what the guest has left. The console's last output can still be
     /// taken.
     pub fn finish(&mut self) -> Finish {
-        self.devices.console().output().release();
+        self.devices.console().output().seal();
         if let Err(error) = self.guest.pause() {
             log::warn!("while ending the guest: {error}");
         }
@@ -185,6 +206,17 @@ fn source(spec: &Spec, protocol: BootProtocol) -> Result<Source, StartError> {
         command_line: command_line(spec)?,
         protocol,
     })
+}
+
+fn log_source(source: &Source) {
+    let file = |what: &str, image: &ImageFile| {
+        log::info!("{what} {}: {} bytes", image.path().display(), image.size());
+    };
+    file("kernel", &source.kernel);
+    if let Some(initrd) = &source.initrd {
+        file("initrd", initrd);
+    }
+    log::info!("kernel parameters: {}", source.command_line.text());
 }
 
 fn command_line(spec: &Spec) -> Result<CommandLine, CommandLineError> {

@@ -7,11 +7,15 @@
 //! | 0x601 | sleep status, 0 | |
 //! | 0x602 | pending events, cleared by the read: bit 0 the power button | |
 //! | 0x603 | 0 | exit status, 0 to 255 |
+//!
+//! A guest that has left its exit status has nothing more to say: the console is sealed, so that the kernel's
+//! farewell does not stand behind the output of the command that ran in it.
 
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::{BusDevice, Range};
 use crate::host::{End, EndSignal};
+use crate::legacy::console::Output;
 
 /// The ports of the power block.
 pub const PORTS: Range = Range {
@@ -32,16 +36,19 @@ const SLEEP_TYPE_MASK: u8 = 0b111 << SLEEP_TYPE_SHIFT;
 pub struct Power {
     end: EndSignal,
     line: EventFd,
+    console: Output,
     events: u8,
     exit_status: Option<u8>,
 }
 
 impl Power {
-    /// A power block that announces events by `line` and ends the guest through `end`.
-    pub fn new(end: EndSignal, line: EventFd) -> Self {
+    /// A power block that announces events by `line`, ends the guest through `end`, and seals `console` when
+    /// the guest leaves its exit status.
+    pub fn new(end: EndSignal, line: EventFd, console: Output) -> Self {
         Self {
             end,
             line,
+            console,
             events: 0,
             exit_status: None,
         }
@@ -72,7 +79,10 @@ impl BusDevice for Power {
             (0, [value]) if value & (SLEEP_TYPE_MASK | SLEEP_ENABLE) == off => {
                 self.end.send(End::PowerOff);
             }
-            (3, [value]) => self.exit_status = Some(*value),
+            (3, [value]) => {
+                self.exit_status = Some(*value);
+                self.console.seal();
+            }
             _ => {}
         }
     }
@@ -80,6 +90,7 @@ impl BusDevice for Power {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::mpsc::{Receiver, channel};
 
     use vmm_sys_util::eventfd::EFD_NONBLOCK;
@@ -90,7 +101,8 @@ mod tests {
         let (sender, ends) = channel();
         let end = EndSignal::new(move |end| sender.send(end).unwrap());
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
-        let power = Power::new(end, line.try_clone().unwrap());
+        let console = Output::new().unwrap();
+        let power = Power::new(end, line.try_clone().unwrap(), console);
         (power, ends, line)
     }
 
@@ -114,6 +126,16 @@ mod tests {
         assert_eq!(value, [POWER_BUTTON]);
         power.read(2, &mut value);
         assert_eq!(value, [0]);
+    }
+
+    #[test]
+    fn an_exit_status_seals_the_console() {
+        let (mut power, _, _) = power();
+        let mut console = power.console.clone();
+        console.write_all(b"before").unwrap();
+        power.write(3, &[0]);
+        console.write_all(b"after").unwrap();
+        assert_eq!(console.take(100), b"before");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What stands between a serial port and the world: a bounded buffer for what the guest says.
 //!
 //! When nobody reads, the guest waits, as it would for a real line; nothing is lost and nothing grows.
-//! Whoever ends the guest releases the buffer first, so that no vCPU stays waiting.
+//! Sealing the buffer ends that: what was said can still be read, what is said from then on is forgotten.
+//! It is sealed when a guest has left its exit status, so that a command's output ends where the command
+//! ended, and by whoever ends the guest, so that no vCPU stays waiting.
 
 use std::collections::VecDeque;
 use std::io;
@@ -29,7 +31,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Said {
     bytes: VecDeque<u8>,
-    released: bool,
+    sealed: bool,
 }
 
 impl Output {
@@ -63,16 +65,16 @@ impl Output {
         taken
     }
 
-    /// From now on nobody reads: what is said is forgotten, and nobody waits.
-    pub fn release(&self) {
+    /// From now on what is said is forgotten, and nobody waits to say it. What was said stays to be taken.
+    pub fn seal(&self) {
         let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.released = true;
+        said.sealed = true;
         self.0.room.notify_all();
     }
 
     fn say(&self, bytes: &[u8]) {
         let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-        while said.bytes.len() >= CAPACITY && !said.released {
+        while said.bytes.len() >= CAPACITY && !said.sealed {
             let (waited, _) = self
                 .0
                 .room
@@ -80,7 +82,7 @@ impl Output {
                 .unwrap_or_else(PoisonError::into_inner);
             said = waited;
         }
-        if said.released {
+        if said.sealed {
             return;
         }
         let was_empty = said.bytes.is_empty();
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_released_buffer_lets_a_waiting_guest_go() {
+    fn a_sealed_buffer_lets_a_waiting_guest_go() {
         let output = Output::new().unwrap();
         let mut guest = output.clone();
         let writer = thread::spawn(move || {
@@ -146,7 +148,17 @@ mod tests {
                 .write_all(&[b'x'; 2 * CAPACITY])
                 .and_then(|()| guest.write_all(b"y"))
         });
-        output.release();
+        output.seal();
         writer.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_was_said_before_the_seal_is_read_and_what_is_said_after_it_is_not() {
+        let mut output = Output::new().unwrap();
+        output.write_all(b"its output\n").unwrap();
+        output.seal();
+        output.write_all(b"reboot: Power down\n").unwrap();
+        assert_eq!(output.take(100), b"its output\n");
+        assert_eq!(output.take(100), b"");
     }
 }

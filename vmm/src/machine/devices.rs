@@ -126,6 +126,12 @@ impl Devices {
         let mut backends = Vec::new();
         for drive in spec.drives_in_order() {
             let file = block::open(Path::new(&drive.path_on_host), drive.is_read_only)?;
+            let access = if drive.is_read_only {
+                ", read-only"
+            } else {
+                ""
+            };
+            log::info!("disk `{}`: {}{access}", drive.drive_id, drive.path_on_host);
             backends.push(Backend {
                 id: drive.drive_id.clone(),
                 spec: catalog::Spec::Block(drive.config(), file),
@@ -165,7 +171,11 @@ impl Devices {
         let (ports, memory) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
         let end = end_signal(ends);
         let console = console(vm, &ports)?;
-        let power = shared(Power::new(end.clone(), interrupt(vm, layout::EVENT_GSI)?));
+        let power = shared(Power::new(
+            end.clone(),
+            interrupt(vm, layout::EVENT_GSI)?,
+            console.output(),
+        ));
         insert(&ports, power::PORTS, power.clone())?;
         insert(&ports, i8042::PORTS, shared(I8042::new(end)))?;
         insert(&ports, cmos::PORTS, shared(Cmos::default()))?;
@@ -281,6 +291,11 @@ fn virtio_slot(
     place: MmioSlot,
 ) -> Result<Slot, DeviceError> {
     let Backend { id, spec } = backend;
+    log::info!(
+        "virtio device `{id}`: registers at {:#x}, interrupt {}",
+        place.address.raw_value(),
+        place.gsi
+    );
     let vm = chassis.vm();
     let interrupt = Interrupt::new(interrupt(vm, place.gsi)?);
     let core = spec
