@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::logger;
+
 /// Exit status: something failed while running.
 pub(crate) const FAILED: u8 = 1;
 /// Exit status: the command line or a configuration is wrong.
@@ -62,7 +64,7 @@ impl Failure {
             Self::Usage(error) => (error, USAGE),
             Self::Run(error) => (error, FAILED),
         };
-        eprintln!("ravelin: {}", chain(error.as_ref()));
+        logger::tell(&chain(error.as_ref()));
         ExitCode::from(status)
     }
 }

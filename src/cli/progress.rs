@@ -2,27 +2,30 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::console::line::{self, Line};
+
 /// A progress line on stderr; silent where nobody would see it.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    shown: bool,
     enabled: bool,
+    shown: bool,
 }
 
 impl Progress {
-    /// A line that shows itself on a terminal, unless `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
+    /// A line that shows itself on a terminal, if it is `wanted`.
+    pub(crate) fn new(wanted: bool) -> Self {
         Self {
+            enabled: wanted && io::stderr().is_terminal(),
             shown: false,
-            enabled: !quiet && io::stderr().is_terminal(),
         }
     }
 
     /// Shows `text` in place of what was there.
     pub(crate) fn say(&mut self, text: &str) {
         if self.enabled {
-            eprint!("\r\x1b[K{text}...");
+            eprint!("{}{text}...", line::CLEAR);
             let _ = io::stderr().flush();
+            line::set(Line::Progress);
             self.shown = true;
         }
     }
@@ -30,7 +33,7 @@ impl Progress {
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
+            eprint!("{}", line::begin());
             let _ = io::stderr().flush();
         }
     }

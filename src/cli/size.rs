@@ -24,6 +24,15 @@ pub(crate) fn mebibytes(text: &str) -> Result<u64, String> {
     Ok(bytes >> 20)
 }
 
+/// Reads a number of vCPUs; how many there may be, the machine knows.
+///
+/// # Errors
+/// A sentence with what was expected.
+pub(crate) fn vcpus(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| expected(text, "a number of vCPUs, 1 to 32,"))
+}
+
 /// Reads a duration: a number of seconds, or with a suffix ms, s, m or h.
 ///
 /// # Errors
@@ -94,5 +103,6 @@ mod tests {
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         assert!(duration("0").is_err());
         assert!(duration("fast").is_err());
+        assert!(duration("99999999999999999999h").is_err());
     }
 }

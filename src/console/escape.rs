@@ -4,11 +4,10 @@
 const ESCAPE: u8 = 0x01;
 
 /// What the escape keys do.
-pub(crate) const HELP: &str = "\
-Ctrl-A x  end the guest at once
-Ctrl-A c  this help
-Ctrl-A a  send Ctrl-A to the guest
-";
+pub(crate) const HELP: &str = "keys of this console
+  Ctrl-A x  end the guest at once
+  Ctrl-A c  this help
+  Ctrl-A a  send Ctrl-A to the guest";
 
 /// What a user asks of ravelin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,14 @@
 //! Where the guest's output goes.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
+
+use super::line::{self, Line};
 
 /// How much is taken from the guest at a time.
 const CHUNK: usize = 4096;
@@ -17,6 +19,8 @@ pub(crate) struct Sink {
     /// `None`: the output is thrown away.
     file: Option<File>,
     pending: Vec<u8>,
+    /// Whether it is a terminal, whose line is then the guest's.
+    terminal: bool,
 }
 
 impl Sink {
@@ -59,6 +63,7 @@ impl Sink {
 
     fn over(file: Option<File>) -> Self {
         Self {
+            terminal: file.as_ref().is_some_and(File::is_terminal),
             file,
             pending: Vec::with_capacity(CHUNK),
         }
@@ -98,7 +103,13 @@ impl Sink {
         };
         match file.write(&self.pending) {
             Ok(written) => {
-                self.pending.drain(..written);
+                let last = self.pending.drain(..written).next_back();
+                if self.terminal {
+                    line::set(match last {
+                        Some(b'\n') | None => Line::Fresh,
+                        Some(_) => Line::Guest,
+                    });
+                }
                 true
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,

@@ -1,9 +1,12 @@
 //! The flags of `ravelin run` over a configuration file, as a spec.
 
-use vmm::boot::{CommandLine, CommandLineError};
-use vmm::spec::{Entropy, Spec};
+use std::fs;
+use std::path::Path;
 
-use super::{Args, Failure, read_config};
+use vmm::boot::{CommandLine, CommandLineError};
+use vmm::spec::{Entropy, Spec, SpecError};
+
+use super::{Args, Failure};
 use crate::console::terminal;
 
 /// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
@@ -12,13 +15,35 @@ const DEFAULT_MEMORY_MIB: u64 = 512;
 /// The VM that the command line describes.
 pub(super) fn spec(args: &Args) -> Result<Spec, Failure> {
     let mut spec = match &args.config {
-        Some(path) => read_config(path)?,
+        Some(path) => read(path)?,
         None => fresh(),
     };
     apply_machine(&mut spec, args)?;
     apply_devices(&mut spec, args);
     apply_boot(&mut spec, args)?;
     Ok(spec)
+}
+
+/// Reads a configuration file. That it cannot be read is a failure at run time, as with any other file; what
+/// stands in it is the user's word.
+fn read(path: &Path) -> Result<Spec, Failure> {
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(|error| {
+        Failure::run(format!(
+            "the configuration {name} cannot be read ({error}): name a file with JSON, such as --print-config \
+             writes"
+        ))
+    })?;
+    serde_json::from_str(&text).map_err(|error| {
+        let wrong = if error.is_data() {
+            "is wrong"
+        } else {
+            "is not JSON"
+        };
+        Failure::usage(format!(
+            "the configuration {name} {wrong}: {error}; --print-config shows what one looks like"
+        ))
+    })
 }
 
 fn fresh() -> Spec {
@@ -36,7 +61,7 @@ fn apply_machine(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
     }
     if let Some(cpus) = args.cpus {
         spec.machine_config.vcpu_count =
-            u8::try_from(cpus).map_err(|_| Failure::usage(vmm::spec::SpecError::Vcpus(cpus)))?;
+            u8::try_from(cpus).map_err(|_| Failure::usage(SpecError::Vcpus(cpus)))?;
     }
     Ok(())
 }
@@ -74,9 +99,7 @@ fn command_line(configured: Option<&str>, args: &Args) -> Result<String, Command
         Some(text) => CommandLine::bare(text)?,
         None => CommandLine::default(),
     };
-    if args.command.is_empty() {
-        line.add(&terminal_parameters())?;
-    } else {
+    if !args.command.is_empty() {
         // The command's output is the only output, and a panic's: `quiet` alone lets a kernel without PCI
         // say so, as an error.
         line.add("quiet loglevel=1")?;
@@ -86,6 +109,21 @@ fn command_line(configured: Option<&str>, args: &Args) -> Result<String, Command
         line.append(text)?;
     }
     Ok(line.text())
+}
+
+/// Tells an interactive guest of the terminal here. It is not part of the VM: a printed configuration holds
+/// nothing of it.
+///
+/// # Errors
+/// When the command line holds what it cannot.
+pub(super) fn tell_of_terminal(spec: &mut Spec, args: &Args) -> Result<(), CommandLineError> {
+    if args.command.is_empty() {
+        let mut line =
+            CommandLine::bare(spec.boot_source.boot_args.as_deref().unwrap_or_default())?;
+        line.add(&terminal_parameters())?;
+        spec.boot_source.boot_args = Some(line.text());
+    }
+    Ok(())
 }
 
 /// What a shell in the guest should know of the terminal here.
@@ -108,7 +146,7 @@ fn is_plain(term: &str) -> bool {
             .all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c))
 }
 
-fn text(path: &std::path::Path) -> Result<String, Failure> {
+fn text(path: &Path) -> Result<String, Failure> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Failure::usage(format!("the path {} is not valid UTF-8", path.display())))

@@ -1,0 +1,128 @@
+//! Why a guest no longer runs, as a sentence and an exit status.
+
+use std::time::Duration;
+
+use vmm::end::{Finish, GuestEnd};
+
+use crate::cli::Failure;
+
+/// Why the guest no longer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Its own doing.
+    Guest(GuestEnd),
+    /// `--timeout`, which was this long.
+    Timeout(Duration),
+    /// Ctrl-A x or SIGINT.
+    Stopped,
+    /// A second SIGTERM or SIGHUP.
+    Terminated,
+}
+
+/// What the user hears last, and ravelin's exit status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LastWord {
+    /// A sentence.
+    pub(super) text: String,
+    /// The exit status.
+    pub(super) status: u8,
+}
+
+impl Ending {
+    /// The last word about a guest that has left `finish` behind.
+    ///
+    /// # Errors
+    /// When the guest did not end but KVM could not go on with it.
+    pub(super) fn last_word(self, finish: &Finish) -> Result<LastWord, Failure> {
+        let (text, status) = match self {
+            Self::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
+            Self::Stopped => ("the guest was ended by its user".to_owned(), 130),
+            Self::Terminated => ("the guest was ended by a second signal".to_owned(), 143),
+            Self::Guest(GuestEnd::PowerOff) => match finish.exit_status {
+                Some(status) => (
+                    format!("the guest powered off; its command's status was {status}"),
+                    status,
+                ),
+                None => ("the guest powered off".to_owned(), 0),
+            },
+            Self::Guest(GuestEnd::Reset) if finish.panicked => {
+                ("the guest's kernel panicked".to_owned(), 121)
+            }
+            Self::Guest(GuestEnd::Reset) => (
+                "the guest rebooted; run ravelin again to boot it again".to_owned(),
+                120,
+            ),
+            Self::Guest(end @ GuestEnd::TripleFault) => (end.to_string(), 122),
+            Self::Guest(broken) => return Err(explained(broken)),
+        };
+        Ok(LastWord { text, status })
+    }
+}
+
+/// What KVM could not go on with, the host's examination may explain.
+fn explained(broken: GuestEnd) -> Failure {
+    match vmm::host::explain() {
+        Some(sentence) => Failure::run(format!("{broken}: {sentence}")),
+        None => Failure::run(broken.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING: Finish = Finish {
+        exit_status: None,
+        panicked: false,
+    };
+
+    fn word(ending: Ending, finish: Finish) -> (String, u8) {
+        let word = ending.last_word(&finish).unwrap();
+        (word.text, word.status)
+    }
+
+    #[test]
+    fn each_ending_has_its_sentence_and_status() {
+        let panicked = Finish {
+            panicked: true,
+            ..NOTHING
+        };
+        let failed = Finish {
+            exit_status: Some(7),
+            ..NOTHING
+        };
+        for (ending, finish, says, status) in [
+            (Ending::Guest(GuestEnd::PowerOff), NOTHING, "powered off", 0),
+            (Ending::Guest(GuestEnd::PowerOff), failed, "status was 7", 7),
+            (Ending::Guest(GuestEnd::Reset), NOTHING, "rebooted", 120),
+            (Ending::Guest(GuestEnd::Reset), panicked, "panicked", 121),
+            (
+                Ending::Guest(GuestEnd::TripleFault),
+                NOTHING,
+                "triple fault",
+                122,
+            ),
+            (
+                Ending::Timeout(Duration::from_secs(90)),
+                NOTHING,
+                "its 90s are over",
+                124,
+            ),
+            (Ending::Stopped, NOTHING, "ended by its user", 130),
+            (Ending::Terminated, NOTHING, "second signal", 143),
+        ] {
+            let (text, given) = word(ending, finish);
+            assert!(text.contains(says), "{text}");
+            assert_eq!(given, status, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_failed_does_not_count_when_the_guest_was_ended() {
+        let finish = Finish {
+            exit_status: Some(7),
+            panicked: true,
+        };
+        assert_eq!(word(Ending::Stopped, finish).1, 130);
+    }
+}

@@ -1,0 +1,69 @@
+//! What the user types, or pipes in, on its way to the guest.
+
+use std::io;
+
+use rustix::io::Errno;
+use vmm::machine::Console;
+
+use crate::console::escape::{Action, Escape};
+
+/// How much is read ahead of the guest, in bytes.
+const AHEAD: usize = 256;
+
+/// The guest's input: stdin, where it is the console's.
+#[derive(Debug)]
+pub(super) struct Input {
+    open: bool,
+    /// Only on a terminal: what comes through a pipe is all the guest's.
+    escape: Option<Escape>,
+    /// Read, and not yet taken by the guest.
+    waiting: Vec<u8>,
+}
+
+impl Input {
+    /// Input from stdin if it is `open`; from a terminal, with escape keys, if it is `interactive`.
+    pub(super) fn new(open: bool, interactive: bool) -> Self {
+        Self {
+            open,
+            escape: interactive.then(Escape::default),
+            waiting: Vec::with_capacity(AHEAD),
+        }
+    }
+
+    /// Whether the guest has yet to take something; until then nothing more is read.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether more may come.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Reads what stdin has, and returns what of it is meant for ravelin.
+    pub(super) fn read(&mut self) -> Vec<Action> {
+        let mut typed = [0; AHEAD];
+        // Not through std's buffer: of what it holds back, no poll would tell.
+        let count = match rustix::io::read(io::stdin(), &mut typed) {
+            Ok(count) => count,
+            Err(Errno::INTR | Errno::AGAIN) => return Vec::new(),
+            Err(_) => 0,
+        };
+        // The end of a pipe: the guest's input ends, the guest does not.
+        self.open = count > 0;
+        let typed = typed.get(..count).unwrap_or_default();
+        match &mut self.escape {
+            Some(escape) => escape.feed(typed, &mut self.waiting),
+            None => {
+                self.waiting.extend(typed);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Offers the guest what it has not taken yet.
+    pub(super) fn offer(&mut self, console: &Console) {
+        let taken = console.input(&self.waiting);
+        self.waiting.drain(..taken);
+    }
+}
