@@ -1,11 +1,12 @@
 //! `ravelin doctor`, as a user runs it.
 #![expect(clippy::unwrap_used, reason = "a test's own fixtures")]
 
+mod support;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
-
-const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
+use support::{RAVELIN, in_an_empty_dev};
 
 /// Rows that every report has. Names are for scripts: one that is here may not vanish.
 const ROWS: &[&str] = &[
@@ -60,33 +61,6 @@ fn row<'a>(report: &'a Value, id: &str) -> &'a Value {
 
 fn text_of<'a>(row: &'a Value, field: &str) -> &'a str {
     row[field].as_str().unwrap_or_else(|| panic!("{row:#}"))
-}
-
-/// Runs `script` in a mount namespace of its own whose /dev is empty but for `/dev/null` and a copy of
-/// ravelin, `/dev/ravelin`. `None`, said aloud, where this user may not do so.
-fn in_an_empty_dev(script: &str) -> Option<Output> {
-    let prepare = format!(
-        "mount -t tmpfs -o mode=0755 tmpfs /dev && cp '{RAVELIN}' /dev/ravelin && chmod 755 /dev/ravelin && \
-         mknod -m 0666 /dev/null c 1 3 || exit 99; {script}"
-    );
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", &prepare])
-        .output();
-    match output {
-        Ok(output) if output.status.code() == Some(99) || refused(&output) => {
-            eprintln!("SKIPPED: an empty /dev needs root and unshare(1): {output:?}");
-            None
-        }
-        Ok(output) => Some(output),
-        Err(error) => {
-            eprintln!("SKIPPED: unshare(1) is not installed: {error}");
-            None
-        }
-    }
-}
-
-fn refused(output: &Output) -> bool {
-    String::from_utf8_lossy(&output.stderr).contains("unshare failed")
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! The console without a terminal: pipes, files, nothing.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::guest::Guest;
+use crate::process::{Piped, boot, kvm, stderr, stdout, until};
+
+/// How much a pipe and ravelin's own buffer hold, in bytes, and a chunk on its way between them.
+const HELD: u32 = (64 + 64 + 4) << 10;
+
+/// Whether the pipe behind `ravelin`'s stdout is full.
+fn full(ravelin: &mut Piped) -> Option<()> {
+    let pipe = ravelin.pipe().get_ref();
+    let capacity = rustix::pipe::fcntl_getpipe_size(pipe).unwrap();
+    let held = rustix::io::ioctl_fionread(pipe).unwrap();
+    // A write of up to a page may wait although some bytes are free.
+    (held + 4096 > u64::try_from(capacity).unwrap()).then_some(())
+}
+
+/// Whether the first vCPU sleeps, which a guest that always speaks does only when it must wait.
+fn vcpu_waits(ravelin: &mut Piped) -> Option<()> {
+    let tasks = format!("/proc/{}/task", ravelin.pid().as_raw_nonzero());
+    let stat = fs::read_dir(tasks).ok()?.find_map(|task| {
+        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        stat.contains("(vcpu0)").then_some(stat)
+    })?;
+    stat.contains("(vcpu0) S").then_some(())
+}
+
+/// Anonymous memory of the process in KiB.
+fn anonymous_kib(ravelin: &mut Piped) -> u64 {
+    let status = format!("/proc/{}/status", ravelin.pid().as_raw_nonzero());
+    let status = fs::read_to_string(status).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn what_is_piped_in_reaches_the_guest_whole_and_in_order() {
+    if !kvm() {
+        return;
+    }
+    // Ctrl-A is a key like any other: there is no terminal.
+    let text = format!("\x01x\x03{}q", "0123456789".repeat(100));
+    let mut ravelin = Piped::boot(&Guest::default().echo_until(b'q').power_off(), &[]);
+    ravelin.write(text.as_bytes());
+    ravelin.close_stdin();
+    let output = ravelin.end();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(stdout(&output), text);
+}
+
+#[test]
+fn the_end_of_the_input_is_not_the_end_of_the_guest() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().echo_until(b'a').wait_for_button();
+    let mut ravelin = Piped::boot(&guest.say("on").power_off(), &[]);
+    ravelin.write(b"a");
+    assert_eq!(ravelin.read(1), b"a");
+    ravelin.close_stdin();
+    ravelin.signal(Signal::TERM);
+    let output = ravelin.end();
+    assert_eq!(
+        (output.status.code(), stdout(&output).as_str()),
+        (Some(0), "on")
+    );
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_the_guest_and_not_ravelin() {
+    if !kvm() {
+        return;
+    }
+    let mut ravelin = Piped::boot(&Guest::default().flood(), &[]);
+    until("a full pipe", || full(&mut ravelin));
+    until("a vCPU that waits", || vcpu_waits(&mut ravelin));
+    let before = anonymous_kib(&mut ravelin);
+    // What was held back is not lost, and the guest goes on when it is read.
+    let much = usize::try_from(4 * HELD).unwrap();
+    assert!(ravelin.read(much).iter().all(|byte| *byte == b'x'));
+    until("a full pipe", || full(&mut ravelin));
+    until("a vCPU that waits", || vcpu_waits(&mut ravelin));
+    let after = anonymous_kib(&mut ravelin);
+    assert!(after < before + 512, "{before} KiB, then {after} KiB");
+    ravelin.signal(Signal::INT);
+    let mut status = None;
+    // It ends although nobody reads.
+    until("the end", || {
+        status = ravelin.try_end();
+        status
+    });
+    assert_eq!(status, Some(130));
+}
+
+#[test]
+fn a_reader_that_comes_late_gets_all_that_an_ended_guest_has_said() {
+    if !kvm() {
+        return;
+    }
+    let count = HELD - (8 << 10);
+    let mut ravelin = Piped::boot(
+        &Guest::default().say_x(count).leave_status(3).power_off(),
+        &[],
+    );
+    until("a full pipe", || full(&mut ravelin));
+    let output = ravelin.end();
+    assert_eq!(output.stdout.len(), usize::try_from(count).unwrap());
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_end_the_guest() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().echo_until(b'q').say_x(HELD);
+    let mut ravelin = Piped::boot(&guest.leave_status(5).power_off(), &[]);
+    ravelin.write(b"a");
+    assert_eq!(ravelin.read(1), b"a");
+    ravelin.close_stdout();
+    ravelin.write(b"q");
+    let output = ravelin.end();
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert!(
+        stderr(&output).contains("console output is lost from here on"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn what_is_said_after_the_exit_status_is_not_output() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().say("output\n").leave_status(0);
+    let output = boot(&guest.say("reboot: Power down\n").power_off(), &[]);
+    assert_eq!(stdout(&output), "output\n");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_console_file_gets_the_output_and_is_emptied_first() {
+    if !kvm() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "what was there before, and is longer").unwrap();
+    let console = format!("file={}", file.path().display());
+    let output = boot(
+        &Guest::default().say("hello\n").power_off(),
+        &["--console", &console],
+    );
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(fs::read_to_string(file.path()).unwrap(), "hello\n");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_console_that_is_off_says_and_hears_nothing() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().say_x(2 * HELD).power_off();
+    let output = boot(&guest, &["--console", "off"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stdout.is_empty());
+}
