@@ -209,6 +209,8 @@ def main(body):
         # A standard descriptor that is closed would become the next file's.
         pass
     os.close(fd)
+    # Debian keeps depmod, modprobe and mke2fs where only root's path leads.
+    os.environ["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
     try:
         sys.exit(body(sys.argv[1:]))
     except Failure as failure:

@@ -6,6 +6,10 @@ from common import Failure
 
 # Debian 12's, and where later ones have theirs.
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
+# In front of a command: it ends when the supervisor does, even when that is killed.
+MORTAL = ["setpriv", "--pdeathsig", "KILL", "--"]
+# The same where the supervisor is not root: root of a user namespace. A new namespace forgets MORTAL, which follows.
+AS_ROOT = ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
 KERNEL_WORDS = (
     "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 audit=0 tsc=reliable no_timer_check "
     "random.trust_cpu=on net.ifnames=0 8250.nr_uarts=1"
@@ -19,9 +23,10 @@ def socket_of(index):
 
 def virtiofsd(folder):
     """Shares one folder; the supervisor adds the descriptor of the socket."""
+    prefix = MORTAL if os.geteuid() == 0 else AS_ROOT + MORTAL
     for program in VIRTIOFSD:
         if os.path.exists(program):
-            return [program, "-o", f"source={folder}", "-o", "cache=auto"]
+            return [*prefix, program, "-o", f"source={folder}", "-o", "cache=auto"]
     raise Failure(f"virtiofsd is missing: it was expected at {' or '.join(VIRTIOFSD)}; it comes with QEMU 7.2")
 
 
@@ -31,7 +36,7 @@ def qemu(images, state, token_file):
     words = [KERNEL_WORDS, f"testbed.token={token_file}"]
     words += [f"testbed.share=share{index}:{path}" for index, path in enumerate(state["shares"])]
     command = [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        *MORTAL, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-M", "pc,usb=off,vmport=off,smm=off", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max",
         "-smp", str(state["cpus"]), "-m", str(memory),
         "-object", f"memory-backend-memfd,id=memory,size={memory}M,share=on", "-numa", "node,memdev=memory",

@@ -41,14 +41,15 @@ class Wish:
     def __init__(self, folders=(), memory=None, cpus=None, idle_minutes=None):
         self.shares = shares.wanted(folders)
         self.numbers = {"memory": memory, "cpus": cpus, "idle_minutes": idle_minutes}
-        self.version = digest(*image.machine_files())
+        # What the machine is made by, the client's other end above all.
+        self.version = digest(*image.machine_files(), image.__file__, command.__file__)
 
     def lacking(self, state):
         """What a machine that is up has not; empty when it will do."""
         lacking = [path for path in self.shares if not shares.covered(path, state["shares"])]
         lacking += [f"{name} {value}" for name, value in self.numbers.items() if value not in (None, state[name])]
         if state["version"] != self.version:
-            lacking.append("this checkout's agent")
+            lacking.append("this checkout's version of it")
         return lacking
 
     def state(self, before):
@@ -122,24 +123,19 @@ class Testbed:
             if state and not lacking:
                 return state
             fcntl.flock(use, fcntl.LOCK_UN)
+            if state and self.in_use():
+                raise Failure(
+                    f"the testbed {self.name} is in use and lacks {', '.join(lacking)}: "
+                    "wait for the command in it, or use another one with --name"
+                )
+            images = image.images()
             if state:
-                self.end_for(lacking)
-            self.start(wish.state(state or {}))
+                sys.stderr.write(f"testbed: starting anew, for {', '.join(lacking)}\n")
+                self.down()
+            self.start(images, wish.state(state or {}))
 
-    def end_for(self, lacking):
-        """Ends a machine that will not do, unless somebody uses it."""
-        what = ", ".join(lacking)
-        if self.in_use():
-            raise Failure(
-                f"the testbed {self.name} is in use and lacks {what}: "
-                f"wait for the command in it, or use another one with --name"
-            )
-        sys.stderr.write(f"testbed: starting anew, for {what}\n")
-        self.down()
-
-    def start(self, state):
+    def start(self, images, state):
         """Starts the machine and waits for its agent."""
-        images = image.images()
         state |= {"port": free_port(), "token": secrets.token_hex(16)}
         self.clear(state["token"])
         description = {

@@ -44,8 +44,7 @@ def told(*_):
 
 
 def start(command, log, fds=()):
-    """Starts a process that does not outlive this one."""
-    command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    """Starts a process; command.py sees to it that it does not outlive this one."""
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=fds)
 
 
