@@ -66,3 +66,56 @@ fn lock() -> std::sync::MutexGuard<'static, Option<Termios>> {
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs::OpenOptions;
+    use std::process::Command;
+
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::LocalModes;
+
+    use super::*;
+
+    /// Set for the process whose panic the test looks at.
+    const PANICKER: &str = "RAVELIN_TEST_PANICKER";
+
+    #[test]
+    fn a_panic_puts_the_terminal_back_before_it_speaks() {
+        if env::var_os(PANICKER).is_some() {
+            restore_on_panic();
+            // Forgotten: what puts the terminal back is the hook and not the value's drop, since ravelin does
+            // not unwind.
+            std::mem::forget(Raw::enter().unwrap());
+            let now = tcgetattr(io::stdin().as_fd()).unwrap();
+            assert!(!now.local_modes.contains(LocalModes::ECHO));
+            println!("raw");
+            panic!("on purpose");
+        }
+        let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&user).unwrap();
+        unlockpt(&user).unwrap();
+        let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
+        let mut options = OpenOptions::new();
+        let terminal = options.read(true).write(true).open(path).unwrap();
+        let name = "console::terminal::tests::a_panic_puts_the_terminal_back_before_it_speaks";
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(PANICKER, "1")
+            .stdin(terminal.try_clone().unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("raw") && !output.status.success(),
+            "{output:?}"
+        );
+        let after = tcgetattr(&terminal).unwrap();
+        assert!(
+            after
+                .local_modes
+                .contains(LocalModes::ECHO | LocalModes::ICANON)
+        );
+    }
+}

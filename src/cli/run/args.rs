@@ -17,36 +17,40 @@ use crate::cli::size;
 /// what it says is on stdout, what is typed or piped in is its input, and what ravelin itself has to say is on
 /// stderr.
 #[derive(clap::Args)]
-#[command(after_help = EXAMPLES, after_long_help = AFTER_LONG_HELP)]
+#[command(
+    after_help = EXAMPLES,
+    after_long_help = AFTER_LONG_HELP,
+    next_help_heading = "Guest",
+    disable_help_flag = true
+)]
 pub(crate) struct Args {
     /// Kernel: an ELF vmlinux or a bzImage
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE")]
     pub(super) kernel: Option<PathBuf>,
     /// Initial RAM disk, in any compression the kernel knows
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE")]
     pub(super) initrd: Option<PathBuf>,
     /// Kernel parameters to append to the default ones; may be given again
-    #[arg(long, value_name = "STR", action = ArgAction::Append, help_heading = "Guest")]
+    #[arg(long, value_name = "STR", action = ArgAction::Append)]
     pub(super) cmdline: Vec<String>,
     /// How the kernel is entered
-    #[arg(long, value_enum, default_value_t = Protocol::Auto, help_heading = "Guest")]
+    #[arg(long, value_enum, default_value_t = Protocol::Auto)]
     pub(super) protocol: Protocol,
     /// Disk with the root filesystem, the guest's /dev/vda: PATH[,ro][,OPTION...]
-    #[arg(long, value_name = "DISK", value_parser = Disk::parse, help_heading = "Guest")]
+    #[arg(long, value_name = "DISK", value_parser = Disk::parse)]
     pub(super) root: Option<Disk>,
     /// Another disk: PATH[,ro][,OPTION...]; may be given again
-    #[arg(long, value_name = "DISK", value_parser = Disk::parse, help_heading = "Guest")]
+    #[arg(long, value_name = "DISK", value_parser = Disk::parse)]
     pub(super) disk: Vec<Disk>,
     /// A network card on a tap: tap=NAME[,OPTION...]; may be given again
-    #[arg(long, value_name = "NET", value_parser = Net::parse, help_heading = "Guest")]
+    #[arg(long, value_name = "NET", value_parser = Net::parse)]
     pub(super) net: Vec<Net>,
     /// Guest memory, such as 512M or 2G [default: 512M]
     #[arg(
         long,
         value_name = "SIZE",
         value_parser = size::mebibytes,
-        allow_negative_numbers = true,
-        help_heading = "Guest"
+        allow_negative_numbers = true
     )]
     pub(super) mem: Option<u64>,
     /// vCPUs, 1 to 32 [default: 1]
@@ -54,44 +58,50 @@ pub(crate) struct Args {
         long,
         value_name = "N",
         value_parser = size::vcpus,
-        allow_negative_numbers = true,
-        help_heading = "Guest"
+        allow_negative_numbers = true
     )]
     pub(super) cpus: Option<u32>,
     /// A VM as JSON, with the names of Firecracker's configuration file; other flags add to it and override it
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Print the VM as JSON, with the flags applied, and do nothing else
-    #[arg(long, help_heading = "Guest")]
+    #[arg(long)]
     pub(super) print_config: bool,
     /// The guest's serial port: this terminal, a file, or nothing
     #[arg(
         long,
         value_name = "tty|file=PATH|off",
         default_value = "tty",
-        value_parser = Console::parse
+        value_parser = Console::parse,
+        help_heading = RUN
     )]
     pub(super) console: Console,
     /// End the guest after this time, such as 90s, 500ms or 5m
-    #[arg(long, value_name = "TIME", value_parser = size::duration, allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME", value_parser = size::duration, allow_negative_numbers = true, help_heading = RUN)]
     pub(super) timeout: Option<Duration>,
     /// A name for the VM, for people who run several: ravelin's messages and log lines begin with it
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = name, help_heading = RUN)]
     pub(super) name: Option<String>,
     /// Say nothing but errors
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = RUN)]
     pub(super) quiet: bool,
     /// Say what is opened, built and where; -vv also when; -vvv everything
-    #[arg(short, long, action = ArgAction::Count)]
+    #[arg(short, long, action = ArgAction::Count, help_heading = RUN)]
     pub(super) verbose: u8,
     /// Append log lines to a file, with the time of day, and not to stderr
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(super) log_file: Option<PathBuf>,
+    /// Print help: a summary with -h, everything with --help
+    #[arg(short, long, action = ArgAction::Help, help_heading = RUN)]
+    help: Option<bool>,
     /// A command for the guest to run in place of a shell (images made by tools/guest): its output is
     /// ravelin's, and so is its exit status
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }
+
+/// The heading of what is not of the guest.
+const RUN: &str = "Run";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,7 +115,7 @@ The whole story, with what each option means: ravelin run --help";
 const AFTER_LONG_HELP: &str = "\
 Options of a disk:
   ro                      the guest may only read
-  id=ID                   its name, here and in messages [default: disk1, ...]
+  id=ID                   its name in messages [default: rootfs, disk1, ...]
   serial=TEXT             found in the guest as /dev/disk/by-id/virtio-TEXT
                           [default: the id]
   engine=sync|uring       how requests reach the host [default: sync]

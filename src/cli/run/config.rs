@@ -72,12 +72,30 @@ fn apply_devices(spec: &mut Spec, args: &Args) {
         spec.drives.insert(0, root.into_root());
     }
     for disk in args.disk.iter().cloned() {
-        let id = format!("disk{}", spec.drives.len());
-        spec.drives.push(disk.into_drive(&id));
+        let drives = &mut spec.drives;
+        let id = free_id("disk", drives.len(), |id| {
+            drives.iter().any(|drive| drive.drive_id == id)
+        });
+        drives.push(disk.into_drive(&id));
     }
     for net in args.net.iter().cloned() {
-        let id = format!("eth{}", spec.network_interfaces.len());
-        spec.network_interfaces.push(net.into_interface(&id));
+        let cards = &mut spec.network_interfaces;
+        let id = free_id("eth", cards.len(), |id| {
+            cards.iter().any(|card| card.iface_id == id)
+        });
+        cards.push(net.into_interface(&id));
+    }
+}
+
+/// The first of `kind` and a number, from `first` on, that is not `taken`.
+fn free_id(kind: &str, first: usize, taken: impl Fn(&str) -> bool) -> String {
+    let mut number = first;
+    loop {
+        let id = format!("{kind}{number}");
+        if !taken(&id) {
+            return id;
+        }
+        number += 1;
     }
 }
 
@@ -150,4 +168,24 @@ fn text(path: &Path) -> Result<String, Failure> {
     path.to_str()
         .map(str::to_owned)
         .ok_or_else(|| Failure::usage(format!("the path {} is not valid UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_is_taken_is_not_given_again() {
+        assert_eq!(free_id("disk", 1, |_| false), "disk1");
+        let taken = |id: &str| ["disk1", "disk2"].contains(&id);
+        assert_eq!(free_id("disk", 1, taken), "disk3");
+    }
+
+    #[test]
+    fn a_terminal_type_is_passed_on_only_when_it_is_one_word() {
+        assert!(is_plain("xterm-256color"));
+        for term in ["", "a b", "a\"b", "a=b"] {
+            assert!(!is_plain(term), "{term}");
+        }
+    }
 }

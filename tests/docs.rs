@@ -1,0 +1,102 @@
+//! The user guide keeps its word: its examples print what stands there, and it names every flag.
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
+
+fn page(name: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs::read_to_string(docs.join(name)).unwrap()
+}
+
+/// A command of a page and what it prints.
+#[derive(Debug, Default)]
+struct Example {
+    command: String,
+    prints: String,
+}
+
+/// The examples in the blocks marked `console`: `$ `, a command, and below it what it prints.
+fn examples(page: &str) -> Vec<Example> {
+    let mut examples: Vec<Example> = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match (line, line.strip_prefix("$ "), examples.last_mut()) {
+            ("```console", _, _) => inside = true,
+            ("```", _, _) => inside = false,
+            (_, Some(command), _) if inside => examples.push(Example {
+                command: command.to_owned(),
+                prints: String::new(),
+            }),
+            (text, None, Some(example)) if inside => {
+                example.prints.push_str(text);
+                example.prints.push('\n');
+            }
+            _ => {}
+        }
+    }
+    examples
+}
+
+/// The search path with ravelin on it.
+fn path_with_ravelin() -> OsString {
+    let here = PathBuf::from(RAVELIN).parent().unwrap().to_owned();
+    let others = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([here].into_iter().chain(env::split_paths(&others))).unwrap()
+}
+
+#[test]
+fn the_examples_of_the_guide_print_what_stands_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let examples = examples(&page("run.md"));
+    assert!(examples.len() > 5, "{examples:?}");
+    for example in examples {
+        let output = Command::new("sh")
+            .args(["-c", &format!("exec 2>&1; {}", example.command)])
+            .current_dir(directory.path())
+            .env("PATH", path_with_ravelin())
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed, example.prints, "$ {}", example.command);
+    }
+}
+
+#[test]
+fn the_guide_names_every_flag_of_the_help() {
+    let output = Command::new(RAVELIN).args(["run", "--help"]).output();
+    let help = String::from_utf8(output.unwrap().stdout).unwrap();
+    let guide = page("run.md");
+    let flags: Vec<&str> = help
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| line.starts_with('-'))
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
+        .map(|flag| flag.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
+        .collect();
+    assert!(flags.len() > 15, "{flags:?}");
+    for flag in flags {
+        assert!(
+            guide.contains(&format!("`{flag}")) || guide.contains(&format!(" {flag}")),
+            "{flag}"
+        );
+    }
+}
+
+#[test]
+fn the_guide_names_every_exit_status_of_the_help() {
+    let output = Command::new(RAVELIN).args(["run", "--help"]).output();
+    let help = String::from_utf8(output.unwrap().stdout).unwrap();
+    let (_, statuses) = help.split_once("Exit status:\n").unwrap();
+    let guide = page("run.md");
+    for line in statuses.lines().take_while(|line| !line.is_empty()) {
+        let status = line.split_whitespace().next().unwrap();
+        let row = format!("| {status}");
+        assert!(guide.lines().any(|line| line.starts_with(&row)), "{line}");
+    }
+}
