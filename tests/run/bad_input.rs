@@ -211,6 +211,33 @@ fn an_option_of_a_disk_that_is_unknown_or_wrong_is_named() {
 fn an_option_of_a_network_card_that_is_unknown_or_missing_is_named() {
     refuses_with_kernel(&["--net", "tap=tap0,speed=9"], USAGE, &["`speed=9`"]);
     refuses_with_kernel(&["--net", "mtu=1500"], USAGE, &["no tap", "tap=NAME"]);
+    for (value, words) in [
+        ("mac=06:00:ac:10:00", ["06:00:ac:10:00", "six pairs"]),
+        ("mac=01:00:5e:00:00:01", ["01:00:5e:00:00:01", "group"]),
+        ("mtu=9", ["9", "68"]),
+        ("tap=a/b", ["a/b", "letters, digits"]),
+        ("tap=", ["tap name", "1 to 15"]),
+    ] {
+        let net = format!("tap=tap0,{value}");
+        refuses_with_kernel(&["--net", &net], USAGE, &words);
+    }
+}
+
+#[test]
+fn two_cards_cannot_share_a_tap_an_address_or_an_id() {
+    let mac = "mac=06:00:00:00:00:01";
+    let (first, second) = (format!("tap=a,{mac}"), format!("tap=b,{mac}"));
+    for (first, second, word) in [
+        ("tap=a", "tap=a", "the tap `a` is used by two"),
+        (&first, &second, "06:00:00:00:00:01 is used by two"),
+        (
+            "tap=a,id=x",
+            "tap=b,id=x",
+            "two network interfaces are called `x`",
+        ),
+    ] {
+        refuses_with_kernel(&["--net", first, "--net", second], USAGE, &[word]);
+    }
 }
 
 #[test]

@@ -168,6 +168,13 @@ fn a_key_of_firecrackers_for_what_is_lacking_is_named() {
 }
 
 #[test]
+fn a_wrong_address_is_named_with_its_line() {
+    let text = "{\"network-interfaces\": [\n{\"iface_id\": \"a\", \"host_dev_name\": \"tap0\", \"guest_mac\": \"zz\"}]}";
+    refuses(text, 2, "\"zz\" is not six pairs of hexadecimal digits");
+    refuses(text, 2, "line 2");
+}
+
+#[test]
 fn a_configuration_without_a_kernel_says_where_one_is_named() {
     refuses("{}", 2, "kernel_image_path");
 }

@@ -11,4 +11,5 @@ mod process;
 mod pty;
 #[path = "../support/mod.rs"]
 mod support;
+mod taps;
 mod terminal;
