@@ -36,7 +36,6 @@ pub(crate) fn end(ending: Ending) -> ! {
     let command = match ending {
         Ending::PowerOff { status } => {
             report(status);
-            kmsg::stay_quiet();
             RebootCommand::PowerOff
         }
         Ending::Reboot => RebootCommand::Restart,
@@ -53,7 +52,8 @@ pub(crate) fn end(ending: Ending) -> ! {
     }
 }
 
-/// Leaves the exit status where the monitor reads it.
+/// Leaves the exit status where the monitor reads it. With that it also stops listening to the console: the
+/// kernel's farewell does not follow a command's output.
 fn report(status: u8) {
     match Port::open(STATUS_PORT) {
         Ok(port) => port.write(status),

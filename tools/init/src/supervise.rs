@@ -8,8 +8,9 @@
 //! | SIGUSR1, SIGUSR2 | busybox `halt`, `poweroff` | power off: a halted guest would hold its memory for ever |
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
@@ -76,7 +77,7 @@ fn start(options: &Options) -> io::Result<Pid> {
             tty.display()
         ));
     }
-    let shell = [OsString::from(SHELL)];
+    let shell = [SHELL, "-l"].map(OsString::from);
     let words = options.command.as_deref().unwrap_or(&shell);
     let child = Command::new("/proc/self/exe")
         .arg0("guest-init")
@@ -98,7 +99,10 @@ fn start(options: &Options) -> io::Result<Pid> {
 }
 
 fn resize(tty: &Path, size: Size) -> io::Result<()> {
-    let terminal = File::open(tty)?;
+    let terminal = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(tty)?;
     let size = Winsize {
         ws_row: size.rows,
         ws_col: size.columns,
