@@ -18,6 +18,7 @@ mod endings;
 mod guest;
 mod kit;
 mod machine;
+mod network;
 mod transcript;
 
 use std::process::{Command, ExitCode};
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         boot::TESTS,
         machine::TESTS,
         disks::TESTS,
+        network::TESTS,
         console::TESTS,
         endings::TESTS,
     ];
