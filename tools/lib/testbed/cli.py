@@ -40,35 +40,40 @@ def parser():
     main = argparse.ArgumentParser(
         prog="tools/testbed", description=HELP, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    main.add_argument(
-        "--name",
-        default=os.environ.get("RAVELIN_TESTBED") or host.default_name(),
-        help="which testbed, where several are up [$RAVELIN_TESTBED, or one of this checkout's own]",
-    )
+    which = "which testbed, where several are up [$RAVELIN_TESTBED, or one of this checkout's own]"
+    main.add_argument("--name", default=os.environ.get("RAVELIN_TESTBED") or host.default_name(), help=which)
+    # The same after the verb, where it may stand as well.
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", default=argparse.SUPPRESS, help=which)
     verbs = main.add_subparsers(dest="verb", required=True, metavar="VERB")
-    machine = machine_flags()
+    machine = machine_flags(named)
     verbs.add_parser("up", parents=[machine], help="bring it up; nothing happens when it is")
-    run = verbs.add_parser("run", parents=[machine], help="run a command in it; brings it up first")
+    run = verbs.add_parser(
+        "run",
+        parents=[machine],
+        usage="tools/testbed run [OPTIONS] [--] COMMAND ...",
+        help="run a command in it; brings it up first",
+    )
     run.add_argument("-C", dest="cwd", metavar="DIR", help="the working directory [this one]")
     run.add_argument(
         "-e", dest="env", action="append", default=[], metavar="NAME[=VALUE]", help="one more environment variable"
     )
     run.add_argument(
-        "-t", dest="timeout", type=positive, metavar="SECONDS", help="end the command after this time: SIGTERM, then 5 s"
+        "-t", dest="timeout", type=positive, metavar="SECONDS", help="end the command after this time"
     )
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="the command and its words")
     verbs.add_parser("shell", parents=[machine], help="a shell in it, on this terminal; brings it up first")
-    down = verbs.add_parser("down", help="end it at once")
+    down = verbs.add_parser("down", parents=[named], help="end it at once")
     down.add_argument("--all", action="store_true", help="end every testbed of this user")
     down.add_argument("--unused", action="store_true", help="but not while a command runs in it")
-    verbs.add_parser("status", help="whether it is up, and which others are; exit status 0 when it is")
-    verbs.add_parser("log", help="what its console and QEMU have said")
+    verbs.add_parser("status", parents=[named], help="whether it is up, and which others are; exit status 0 when it is")
+    verbs.add_parser("log", parents=[named], help="what its console and QEMU have said")
     return main
 
 
-def machine_flags():
-    flags = argparse.ArgumentParser(add_help=False)
+def machine_flags(named):
+    flags = argparse.ArgumentParser(add_help=False, parents=[named])
     flags.add_argument("--share", action="append", default=[], metavar="DIR", help="share one more folder")
     flags.add_argument("--memory", type=whole, metavar="MIB", help="its memory [8192]; used as it is touched")
     flags.add_argument("--cpus", type=whole, metavar="N", help="its processors [2]")
@@ -156,7 +161,8 @@ def status(testbed, _):
 
 
 def describe(testbed, state):
-    use = "in use" if testbed.in_use() else f"idle, ends after {state['idle_minutes']} min of it"
+    idle = (time.time() - os.path.getmtime(testbed.path("in-use"))) / 60
+    use = "in use" if testbed.in_use() else f"idle for {idle:.0f} of {state['idle_minutes']} min"
     folders = shlex.join(state["shares"])
     return f"{use}; {state['cpus']} processors, {state['memory']} MiB; shares {folders}"
 

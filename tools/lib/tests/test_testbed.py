@@ -141,6 +141,12 @@ class CommandLine(unittest.TestCase):
         arguments = cli.parser().parse_args(["run", "ls", "-t", "5"])
         self.assertEqual((arguments.command, arguments.timeout), (["ls", "-t", "5"], None))
 
+    def test_the_name_stands_before_or_after_the_verb(self):
+        for words in (["--name", "x", "run", "ls"], ["run", "--name", "x", "ls"]):
+            self.assertEqual(cli.parser().parse_args(words).name, "x")
+        with mock.patch.dict(os.environ, {"RAVELIN_TESTBED": "mine"}):
+            self.assertEqual(cli.parser().parse_args(["down"]).name, "mine")
+
     def test_sizes_and_times_are_positive(self):
         for check, text in ((cli.whole, "0"), (cli.whole, "1.5"), (cli.positive, "-1"), (cli.positive, "nan")):
             with self.assertRaises((ValueError, argparse.ArgumentTypeError)):
