@@ -6,6 +6,7 @@ pub mod core;
 pub mod device;
 pub mod mmio;
 pub mod net;
+mod poll;
 pub mod queue;
 pub mod rng;
 

@@ -8,7 +8,6 @@ mod engine;
 mod job;
 mod metrics;
 mod open;
-mod poll;
 mod request;
 mod space;
 mod worker;

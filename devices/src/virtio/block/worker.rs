@@ -13,8 +13,8 @@ use crate::virtio::block::budget::Budget;
 use crate::virtio::block::config::Cache;
 use crate::virtio::block::device::Backend;
 use crate::virtio::block::job::Finished;
-use crate::virtio::block::poll::Poll;
 use crate::virtio::block::request::{HEADER_LEN, IO_ERROR, OK, Request, parse, status_address};
+use crate::virtio::poll::Poll;
 use crate::virtio::queue::Popped;
 use crate::virtio::{Chain, Head, Lent, QueueError, VirtQueue, Worker};
 

@@ -19,6 +19,8 @@ pub struct Metrics {
     pub tx_frames: Counter,
     /// Their bytes.
     pub tx_bytes: Counter,
+    /// Times the next frame came while the worker lingered for it: a kick and a wake-up saved.
+    pub tx_lingered: Counter,
     /// Frames that the tap refused: too long, a header that makes no sense, an interface that is down.
     pub tx_dropped: Counter,
     /// Times the tap was full.

@@ -11,11 +11,22 @@ use crate::iovec::IoVecs;
 use crate::limiter::Limiter;
 use crate::virtio::net::worker::Common;
 use crate::virtio::net::{HEADER, LONGEST, SHORTEST};
+use crate::virtio::poll::Poll;
 use crate::virtio::queue::Popped;
 use crate::virtio::{Chain, QueueError, VirtQueue};
 
 /// Frames taken from the guest before other devices of the thread get their turn.
 const FRAMES_PER_TURN: u32 = 128;
+
+/// Why frames are no longer taken.
+enum Stop {
+    /// The queue has nothing more.
+    Empty,
+    /// The turn is over.
+    Spent,
+    /// The limiter's timer or the tap's room leads back here.
+    Waiting,
+}
 
 /// The transmit queue in work.
 pub(super) struct Tx {
@@ -23,6 +34,7 @@ pub(super) struct Tx {
     pub(super) limiter: Limiter,
     chain: Chain,
     vecs: IoVecs,
+    poll: Poll,
     /// The tap is full and the worker waits for it.
     is_stalled: bool,
 }
@@ -43,6 +55,7 @@ impl Tx {
             limiter,
             chain: Chain::with_capacity(size),
             vecs: IoVecs::with_capacity(usize::from(size)),
+            poll: Poll::default(),
             is_stalled: false,
         }
     }
@@ -61,7 +74,7 @@ impl Tx {
         self.is_stalled = false;
     }
 
-    /// Sends what the guest has put, up to a turn's measure.
+    /// Sends what the guest has put, up to a turn's measure, and lingers for more if the driver has been quick.
     ///
     /// # Errors
     /// When the queue is broken.
@@ -69,16 +82,52 @@ impl Tx {
         if self.is_stalled {
             return Ok(());
         }
-        self.queue.hush(&net.ram)?;
-        self.take_turn(net, port)?;
-        self.queue.notify(&net.ram, &net.interrupt)
+        self.poll.woken();
+        let mut left = FRAMES_PER_TURN;
+        loop {
+            self.queue.hush(&net.ram)?;
+            let stop = self.take(&mut left, net, port)?;
+            self.queue.notify(&net.ram, &net.interrupt)?;
+            match stop {
+                Stop::Empty => {}
+                Stop::Waiting => return Ok(()),
+                Stop::Spent => {
+                    // More may be waiting: come back after the thread's other devices.
+                    let _ = self.queue.doorbell().write(1);
+                    return Ok(());
+                }
+            }
+            if !self.linger(net) && !self.queue.listen(&net.ram)? {
+                return Ok(());
+            }
+            // A driver that takes back what it put gets no endless turn.
+            left = left.saturating_sub(1);
+        }
     }
 
-    fn take_turn(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
-        for _ in 0..FRAMES_PER_TURN {
+    fn linger(&mut self, net: &Common) -> bool {
+        let queue = &self.queue;
+        let found = self
+            .poll
+            .linger(|| !queue.is_drained(&net.ram).unwrap_or_default());
+        if found {
+            net.metrics.tx_lingered.increment();
+        }
+        found
+    }
+
+    /// Takes up to `left` frames.
+    fn take(
+        &mut self,
+        left: &mut u32,
+        net: &Common,
+        port: BorrowedFd<'_>,
+    ) -> Result<Stop, QueueError> {
+        while *left > 0 {
+            *left = left.saturating_sub(1);
             if !self.limiter.admit() {
                 net.metrics.throttled.increment();
-                return Ok(());
+                return Ok(Stop::Waiting);
             }
             match self.queue.pop(&net.ram, &mut self.chain)? {
                 Popped::Chain(head) => match self.send(net, port) {
@@ -87,20 +136,17 @@ impl Tx {
                         self.queue.undo_pop(head);
                         self.is_stalled = true;
                         net.metrics.tx_stalled.increment();
-                        return Ok(());
+                        return Ok(Stop::Waiting);
                     }
                 },
                 Popped::Malformed(head, _) => {
                     net.metrics.malformed.increment();
                     self.queue.complete(&net.ram, head, 0)?;
                 }
-                Popped::Empty if self.queue.listen(&net.ram)? => {}
-                Popped::Empty => return Ok(()),
+                Popped::Empty => return Ok(Stop::Empty),
             }
         }
-        // More may be waiting: come back after the thread's other devices.
-        let _ = self.queue.doorbell().write(1);
-        Ok(())
+        Ok(Stop::Spent)
     }
 
     /// Writes the chain's frame to the tap, straight from guest memory. The kernel checks the header

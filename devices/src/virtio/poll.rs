@@ -28,7 +28,7 @@ const LONG_REST: u32 = 1024;
 
 /// The window of a worker.
 #[derive(Debug, Default)]
-pub(super) struct Poll {
+pub(in crate::virtio) struct Poll {
     window: Duration,
     idle_since: Option<Instant>,
     turn_since: Option<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Poll {
 
 impl Poll {
     /// Looks for work until the window closes. True: there is some.
-    pub(super) fn linger(&mut self, mut has_work: impl FnMut() -> bool) -> bool {
+    pub(in crate::virtio) fn linger(&mut self, mut has_work: impl FnMut() -> bool) -> bool {
         let start = Instant::now();
         self.idle_since = Some(start);
         let turn = self.turn_since.map(|since| start.duration_since(since));
@@ -64,7 +64,7 @@ impl Poll {
     }
 
     /// The worker was woken: learns from how long it was idle.
-    pub(super) fn woken(&mut self) {
+    pub(in crate::virtio) fn woken(&mut self) {
         let now = Instant::now();
         self.turn_since = Some(now);
         if let Some(since) = self.idle_since.take() {
