@@ -23,7 +23,11 @@ fn main() -> ExitCode {
     if !kvm {
         eprintln!("payload: SKIPPED, all of it: this machine has no /dev/kvm");
     }
-    let tests: [(&str, fn()); 8] = [
+    let root = rustix::process::geteuid().is_root();
+    if kvm && !root {
+        eprintln!("payload: SKIPPED, frames: a network namespace needs root");
+    }
+    let tests: [(&str, fn()); 9] = [
         (
             "every_end_has_its_exit_status",
             every_end_has_its_exit_status,
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
             "a_read_only_disk_stays_as_it_is",
             a_read_only_disk_stays_as_it_is,
         ),
+        ("frames_leave_through_a_tap", frames_leave_through_a_tap),
         (
             "entropy_differs_from_run_to_run",
             entropy_differs_from_run_to_run,
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
             body();
             Ok(())
         })
-        .with_ignored_flag(!kvm)
+        .with_ignored_flag(!kvm || (name.starts_with("frames") && !root))
     });
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
@@ -257,6 +262,25 @@ fn a_read_only_disk_stays_as_it_is() {
         "blk verify 4096 count 3 errors 3 wrong 3"
     );
     assert!(fs::read(disk.path()).unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// In a network namespace of their own, on a tap that ravelin makes and removes.
+fn frames_leave_through_a_tap() {
+    for (work, features) in ["net:tx:64:1:500", "net:tx:1514:64:5000"]
+        .into_iter()
+        .zip(FEATURES)
+    {
+        let work = format!("payload={work} payload.features={features}");
+        let guest = ravelin(&work, &["--net", "tap=payload0", "--timeout", "60s"]);
+        let output = Command::new("unshare")
+            .args(["--net", "--"])
+            .arg(guest.get_program())
+            .args(guest.get_args())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(line(&output, "net tx").contains(" count "), "{work}");
+    }
 }
 
 fn entropy_differs_from_run_to_run() {
