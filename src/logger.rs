@@ -2,14 +2,14 @@
 //! file if there is one: one line an event, written at once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::console::line;
+use crate::console::{line, terminal};
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -104,9 +104,12 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Writes a line to stderr at once; a stderr that is gone stops nothing.
-fn write_stderr(line: &str) {
-    let text = format!("{}{line}", line::begin());
+/// Writes lines to stderr at once; a stderr that is gone stops nothing.
+fn write_stderr(lines: &str) {
+    let mut text = format!("{}{lines}", line::begin());
+    if terminal::is_raw() && io::stderr().is_terminal() {
+        text = text.replace('\n', "\r\n");
+    }
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

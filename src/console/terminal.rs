@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
-use rustix::termios::{OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
 /// finds it.
@@ -23,9 +23,8 @@ impl Raw {
         let stdin = io::stdin();
         let before = tcgetattr(stdin.as_fd())?;
         let mut raw = before.clone();
+        // The output too: a program in the guest may move down a column with a bare line feed.
         raw.make_raw();
-        // Lines that ravelin itself writes still begin at the left edge.
-        raw.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
         *lock() = Some(before);
         tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
         Ok(Self(()))
@@ -36,6 +35,11 @@ impl Drop for Raw {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Whether the terminal is raw: a line feed alone then does not lead to the left edge.
+pub(crate) fn is_raw() -> bool {
+    lock().is_some()
 }
 
 /// Puts the terminal back if it is raw.

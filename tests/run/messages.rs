@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::guest::Guest;
-use crate::process::{boot, kvm, run, stderr, stdout};
+use crate::process::{Piped, boot, kvm, run, stderr, stdout};
 use crate::support::RAVELIN;
 
 fn guest() -> Guest {
@@ -127,6 +129,25 @@ fn a_name_stands_before_every_message() {
         stderr(&output).starts_with("ravelin web-1: kernel "),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_silent_guest_on_a_host_that_boots_no_linux_is_explained() {
+    let doctor = Command::new(RAVELIN).args(["doctor", "--json"]).output();
+    let report: Value = serde_json::from_slice(&doctor.unwrap().stdout).unwrap();
+    if !kvm() || report["can_run_guests"] != "no" {
+        eprintln!("SKIPPED: guests can run here");
+        return;
+    }
+    let mut ravelin = Piped::boot(&Guest::default().halt(), &[]);
+    let message = ravelin.message();
+    assert!(
+        message.starts_with("ravelin: the guest has said nothing so far: "),
+        "{message}"
+    );
+    let summary = report["summary"].as_str().unwrap();
+    let (_, sentence) = message.split_once("so far: ").unwrap();
+    assert!(summary.ends_with(sentence), "{message}: {summary}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::pty::OnTerminal;
 
 /// A guest that says that it is there, and stays.
 fn idle() -> Guest {
-    Guest::default().say("here\n").halt()
+    Guest::default().say("here\r\n").halt()
 }
 
 /// Boots an idle guest on a terminal, and waits for its word.
@@ -32,7 +32,7 @@ fn the_terminal_is_restored_when_the_guest_ends() {
     if !kvm() {
         return;
     }
-    let guest = Guest::default().say("here\n").echo_until(b'q');
+    let guest = Guest::default().say("here\r\n").echo_until(b'q');
     let mut ravelin = OnTerminal::boot(&guest.power_off(), &[]);
     ravelin.sees("here");
     crate::process::until("raw mode", || ravelin.is_raw().then_some(()));
@@ -125,7 +125,7 @@ fn quiet_shows_no_progress() {
     if !kvm() {
         return;
     }
-    let guest = Guest::default().say("here\n").power_off();
+    let guest = Guest::default().say("here\r\n").power_off();
     let mut ravelin = OnTerminal::boot(&guest, &["--quiet"]);
     let (status, seen) = ravelin.end();
     assert_eq!((status, seen), (Some(0), "here\r\n"));
@@ -142,6 +142,21 @@ fn a_message_never_stands_in_a_line_of_the_guests() {
     ravelin.signal(Signal::INT);
     ends(&mut ravelin, 130);
     ravelin.sees("guest login: \r\nravelin: the guest was ended by its user\r\n");
+}
+
+#[test]
+fn the_guests_output_reaches_the_screen_as_it_is() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().say("here\r\n").echo_until(b'q');
+    let mut ravelin = OnTerminal::boot(&guest.power_off(), &[]);
+    ravelin.sees("here");
+    crate::process::until("raw mode", || ravelin.is_raw().then_some(()));
+    // A bare line feed moves down a column: no carriage return is put before it.
+    ravelin.types(b"up\ndown\rq");
+    ends(&mut ravelin, 0);
+    ravelin.sees("up\ndown\rq");
 }
 
 #[test]

@@ -22,6 +22,9 @@ use crate::console::sink::Sink;
 use crate::console::terminal::{self, Raw};
 use crate::logger;
 
+/// After this long without a word of the guest, its user hears whether the host is the reason.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// What is there before the guest is.
 #[derive(Debug)]
 pub(super) struct Surroundings {
@@ -39,6 +42,8 @@ pub(super) struct Session {
     around: Surroundings,
     input: Input,
     deadline: Option<Deadline>,
+    /// Until the guest has spoken: when its silence is worth a word.
+    silence: Option<Deadline>,
     /// Whether the power button was pressed.
     asked_to_end: bool,
     quiet: bool,
@@ -82,6 +87,7 @@ impl Session {
             around,
             input: Input::new(open, interactive),
             deadline: args.timeout.and_then(Deadline::after),
+            silence: Deadline::after(SILENCE),
             asked_to_end: false,
             quiet: args.quiet,
             raw: interactive
@@ -121,7 +127,8 @@ impl Session {
         {
             return Ok(Some(ending));
         }
-        let over = self.deadline.filter(|deadline| deadline.left().is_zero());
+        self.explain_silence();
+        let over = self.deadline.filter(|deadline| deadline.is_over());
         Ok(over.map(|deadline| Ending::Timeout(deadline.after)))
     }
 
@@ -148,7 +155,8 @@ impl Session {
         } else if self.input.is_open() {
             fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }
-        wait_for(&mut fds, self.deadline)?;
+        let deadlines = [self.deadline, self.silence].into_iter().flatten();
+        wait_for(&mut fds, deadlines.min_by_key(|deadline| deadline.at))?;
         let is_ready = |place: usize| fds.get(place).is_some_and(|fd| !fd.revents().is_empty());
         Ok(Ready {
             ended: is_ready(0),
@@ -162,14 +170,25 @@ impl Session {
     /// Moves the guest's output on; true when there is no more of it.
     fn pump_output(&mut self) -> bool {
         let output = self.live.console().output();
-        let progress = &mut self.around.progress;
+        let (progress, silence) = (&mut self.around.progress, &mut self.silence);
         self.around.sink.pump(|most| {
             let said = output.take(most);
             if !said.is_empty() {
                 progress.clear();
+                *silence = None;
             }
             said
         })
+    }
+
+    /// A host that cannot boot Linux does not always refuse: some only take hours.
+    fn explain_silence(&mut self) {
+        if self.silence.is_some_and(Deadline::is_over) {
+            self.silence = None;
+            if let Some(sentence) = vmm::host::explain() {
+                self.say(&format!("the guest has said nothing so far: {sentence}"));
+            }
+        }
     }
 
     fn pump_input(&mut self, ready: &Ready) -> Option<Ending> {
@@ -227,7 +246,7 @@ impl Session {
                 PollFd::from_borrowed_fd(signals, PollFlags::IN),
             ];
             let waited = wait_for(&mut fds, self.deadline);
-            let over = self.deadline.is_some_and(|at| at.left().is_zero());
+            let over = self.deadline.is_some_and(Deadline::is_over);
             let [_, signal] = fds;
             if waited.is_err() || over || !signal.revents().is_empty() {
                 log::warn!("nobody reads the guest's last output: it is lost");
@@ -250,6 +269,10 @@ impl Deadline {
     fn after(after: Duration) -> Option<Self> {
         let at = Instant::now().checked_add(after)?;
         Some(Self { at, after })
+    }
+
+    fn is_over(self) -> bool {
+        self.left().is_zero()
     }
 
     fn left(self) -> Duration {
