@@ -88,7 +88,7 @@ fn limits_hold_requests_back_and_lose_none() {
     for engine in engines() {
         let image = image(SIZE);
         let config = Config {
-            limiter: one_operation_each(5),
+            limiter: one_operation_each(20),
             ..config(engine)
         };
         let device = Block::new(&config, reopen(&image)).unwrap();
@@ -103,9 +103,10 @@ fn limits_hold_requests_back_and_lose_none() {
                 [sector.to_le_bytes()[0]; 512]
             );
         }
-        // The first is free, and each of the others waits for a token that takes 5 ms.
-        assert!(start.elapsed().as_millis() >= 24);
-        assert!(metrics.throttled.get() >= 5);
+        // The first is free, and each of the others needs a token that takes 20 ms: on a busy host some are
+        // there before they are asked for.
+        assert!(start.elapsed().as_millis() >= 99);
+        assert_ne!(metrics.throttled.get(), 0);
     }
 }
 
