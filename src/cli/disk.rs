@@ -1,11 +1,8 @@
 //! `--root` and `--disk`: `PATH[,ro][,id=ID][,serial=TEXT][,engine=sync|uring][,cache=unsafe|writeback][,bw=SIZE][,iops=N]`.
 
-use vmm::spec::{Cache, Drive, Engine, RateLimiter, TokenBucket};
+use vmm::spec::{Cache, Drive, Engine};
 
-use super::size;
-
-/// The refill time of a limit per second, in milliseconds.
-const SECOND: u64 = 1000;
+use super::options::{expected, limits, per_second};
 
 /// The value of `--root` or `--disk`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,27 +73,6 @@ fn set(drive: &mut Drive, option: &str) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn limits(limiter: &mut Option<RateLimiter>) -> &mut RateLimiter {
-    limiter.get_or_insert_with(RateLimiter::default)
-}
-
-/// A bucket that lets `value` tokens through each second.
-pub(super) fn per_second(value: &str) -> Result<TokenBucket, String> {
-    let size = size::bytes(value)?;
-    if size == 0 {
-        return Err("a limit of 0 would stop the device: leave it out for no limit".to_owned());
-    }
-    Ok(TokenBucket {
-        size,
-        refill_time: SECOND,
-        one_time_burst: None,
-    })
-}
-
-pub(super) fn expected(name: &str, given: &str, wanted: &str) -> String {
-    format!("{name}={given} was given and {name}={wanted} was expected")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod disk;
 mod doctor;
 mod net;
+mod options;
 mod progress;
 mod run;
 mod size;

@@ -3,9 +3,9 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use vmm::spec::{Mtu, NetworkInterface, RateLimiter};
+use vmm::spec::{Mtu, NetworkInterface};
 
-use super::disk::{expected, per_second};
+use super::options::{expected, limits, per_second};
 
 /// The value of `--net`. The id is empty until [`Net::into_interface`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,10 +73,6 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
 fn mtu(text: &str) -> Result<Mtu, String> {
     let bytes: u64 = text.parse().map_err(|_| expected("mtu", text, "1500"))?;
     Mtu::try_from(bytes).map_err(|error| error.to_string())
-}
-
-fn limits(limiter: &mut Option<RateLimiter>) -> &mut RateLimiter {
-    limiter.get_or_insert_with(RateLimiter::default)
 }
 
 #[cfg(test)]

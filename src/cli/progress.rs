@@ -23,8 +23,7 @@ impl Progress {
     /// Shows `text` in place of what was there.
     pub(crate) fn say(&mut self, text: &str) {
         if self.enabled {
-            eprint!("{}{text}...", line::CLEAR);
-            let _ = io::stderr().flush();
+            write(&format!("{}{text}...", line::CLEAR));
             line::set(Line::Progress);
             self.shown = true;
         }
@@ -33,10 +32,14 @@ impl Progress {
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("{}", line::begin());
-            let _ = io::stderr().flush();
+            write(line::begin());
         }
     }
+}
+
+/// A terminal that is gone sees no progress.
+fn write(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 impl Drop for Progress {

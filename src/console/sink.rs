@@ -3,10 +3,11 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
+use rustix::net::{SendFlags, send};
 
 use super::line::{self, Line};
 
@@ -19,8 +20,18 @@ pub(crate) struct Sink {
     /// `None`: the output is thrown away.
     file: Option<File>,
     pending: Vec<u8>,
-    /// Whether it is a terminal, whose line is then the guest's.
-    terminal: bool,
+    kind: Kind,
+}
+
+/// What needs to be known of the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Its line is the guest's.
+    Terminal,
+    /// Cannot be opened anew; written to without waiting all the same.
+    Socket,
+    /// A pipe, a file, a device.
+    Other,
 }
 
 impl Sink {
@@ -63,7 +74,7 @@ impl Sink {
 
     fn over(file: Option<File>) -> Self {
         Self {
-            terminal: file.as_ref().is_some_and(File::is_terminal),
+            kind: file.as_ref().map_or(Kind::Other, kind),
             file,
             pending: Vec::with_capacity(CHUNK),
         }
@@ -101,10 +112,17 @@ impl Sink {
             self.pending.clear();
             return true;
         };
-        match file.write(&self.pending) {
+        let written = match self.kind {
+            Kind::Socket => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                send(&*file, &self.pending, flags).map_err(io::Error::from)
+            }
+            Kind::Terminal | Kind::Other => file.write(&self.pending),
+        };
+        match written {
             Ok(written) => {
                 let last = self.pending.drain(..written).next_back();
-                if self.terminal {
+                if self.kind == Kind::Terminal {
                     line::set(match last {
                         Some(b'\n') | None => Line::Fresh,
                         Some(_) => Line::Guest,
@@ -122,6 +140,16 @@ impl Sink {
                 true
             }
         }
+    }
+}
+
+fn kind(file: &File) -> Kind {
+    if file.is_terminal() {
+        return Kind::Terminal;
+    }
+    match file.metadata() {
+        Ok(metadata) if metadata.file_type().is_socket() => Kind::Socket,
+        _ => Kind::Other,
     }
 }
 
@@ -152,6 +180,17 @@ mod tests {
         assert!(!sink.pump(|most| vec![b'x'; most]));
         assert!(sink.is_behind());
         drop(reader);
+    }
+
+    #[test]
+    fn a_socket_is_written_to_without_waiting() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut sink = Sink::over(Some(File::from(std::os::fd::OwnedFd::from(writer))));
+        assert_eq!(sink.kind, Kind::Socket);
+        assert!(!sink.pump(|most| vec![b'x'; most]));
+        assert!(sink.is_behind());
+        drop(reader);
+        assert!(sink.pump(|_| Vec::new()));
     }
 
     #[test]

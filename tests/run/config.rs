@@ -1,11 +1,13 @@
 //! `--config` and `--print-config`.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::guest::Guest;
 use crate::process::{kvm, run, stderr, stdout};
+use crate::support::RAVELIN;
 
 /// A file with `text`, and its path as text.
 fn file(text: &str) -> (tempfile::NamedTempFile, String) {
@@ -58,6 +60,19 @@ fn what_is_printed_is_read_back_the_same() {
     let value: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(value["machine-config"]["mem_size_mib"], 1024);
     assert_eq!(value["drives"][0]["rate_limiter"]["ops"]["size"], 100);
+}
+
+#[test]
+fn a_reader_of_the_start_of_what_is_printed_breaks_nothing() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(RAVELIN)
+        .args(["run", "--kernel", "vmlinux", "--print-config"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -78,28 +78,30 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Piped {
     child: Option<Child>,
     kernel: crate::guest::Kernel,
-    stdout: Option<BufReader<ChildStdout>>,
+    stdout: Option<BufReader<PipeReader>>,
 }
 
 impl Piped {
     /// Boots `guest` with more `arguments`.
     pub(crate) fn boot(guest: &Guest, arguments: &[&str]) -> Self {
         let kernel = guest.kernel();
-        let mut child = Command::new(RAVELIN)
+        let (stdout, far_end) = std::io::pipe().unwrap();
+        // As small as a pipe can be: what a reader is behind is soon full.
+        rustix::pipe::fcntl_setpipe_size(&stdout, 4096).unwrap();
+        let child = Command::new(RAVELIN)
             .arg("run")
             .arg("--kernel")
             .arg(kernel.path())
             .args(arguments)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(far_end)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = child.stdout.take().map(BufReader::new);
         Self {
             child: Some(child),
             kernel,
-            stdout,
+            stdout: Some(BufReader::new(stdout)),
         }
     }
 
@@ -112,22 +114,21 @@ impl Piped {
         Pid::from_child(self.child())
     }
 
-    /// The read end of stdout, for who looks at the pipe itself.
-    pub(crate) fn pipe(&mut self) -> &mut BufReader<ChildStdout> {
+    fn stdout(&mut self) -> &mut BufReader<PipeReader> {
         self.stdout.as_mut().expect("stdout was not closed yet")
     }
 
     /// Reads a line of what the guest says.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
-        self.pipe().read_line(&mut line).unwrap();
+        self.stdout().read_line(&mut line).unwrap();
         line
     }
 
     /// Reads `count` bytes of what the guest says.
     pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.pipe().read_exact(&mut bytes).unwrap();
+        self.stdout().read_exact(&mut bytes).unwrap();
         bytes
     }
 

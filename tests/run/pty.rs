@@ -96,6 +96,12 @@ impl OnTerminal {
             && now.local_modes == self.before.local_modes
     }
 
+    /// The user closes the window.
+    pub(crate) fn hangs_up(&mut self) {
+        let mut nobody = OpenOptions::new();
+        self.user = nobody.read(true).write(true).open("/dev/null").unwrap();
+    }
+
     /// Types.
     pub(crate) fn types(&mut self, keys: &[u8]) {
         self.user.write_all(keys).unwrap();

@@ -94,6 +94,19 @@ fn the_terminal_is_as_it_was_after_a_start_that_failed() {
 }
 
 #[test]
+fn a_terminal_that_is_gone_ends_nothing_by_itself() {
+    if !kvm() {
+        return;
+    }
+    let guest = Guest::default().say("here\r\n").wait_for_button();
+    let mut ravelin = OnTerminal::boot(&guest.say("bye\r\n").leave_status(3).power_off(), &[]);
+    ravelin.sees("here");
+    ravelin.hangs_up();
+    ravelin.signal(Signal::HUP);
+    assert_eq!(ravelin.end().0, Some(3));
+}
+
+#[test]
 fn ctrl_a_c_shows_the_keys() {
     if !kvm() {
         return;

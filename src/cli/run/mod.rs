@@ -7,9 +7,11 @@ mod input;
 mod session;
 mod signals;
 
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use vmm::controller::{Draft, StartError};
+use vmm::spec::Spec;
 
 pub(super) use self::args::Args;
 use self::args::Console;
@@ -28,9 +30,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     start_log(args)?;
     let mut spec = config::spec(args)?;
     if args.print_config {
-        let text = serde_json::to_string_pretty(&spec).map_err(Failure::run)?;
-        println!("{text}");
-        return Ok(ExitCode::SUCCESS);
+        return print(&spec);
     }
     config::tell_of_terminal(&mut spec, args).map_err(Failure::usage)?;
     let draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
@@ -41,6 +41,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         progress: Progress::new(!args.quiet),
     };
     Session::start(draft, surroundings, args)?.serve()
+}
+
+fn print(spec: &Spec) -> Result<ExitCode, Failure> {
+    let mut text = serde_json::to_string_pretty(spec).map_err(Failure::run)?;
+    text.push('\n');
+    match io::stdout().write_all(text.as_bytes()) {
+        // Who reads the start only has read what it wanted.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::run(format!(
+            "the configuration cannot be written to stdout: {error}"
+        ))),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn start_log(args: &Args) -> Result<(), Failure> {

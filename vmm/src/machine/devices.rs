@@ -140,6 +140,11 @@ impl Devices {
         for interface in &spec.network_interfaces {
             let mut config = interface.clone();
             let tap = Tap::open(&config.host_dev_name, config.mtu)?;
+            log::info!(
+                "network card `{}`: tap {}",
+                config.iface_id,
+                config.host_dev_name
+            );
             // The same address at every start, so that the guest knows its card again.
             let own = || MacAddr::for_guest("", &interface.host_dev_name);
             config.guest_mac = Some(config.guest_mac.unwrap_or_else(own));

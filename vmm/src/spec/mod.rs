@@ -132,7 +132,9 @@ pub enum SpecError {
     )]
     NoKernel,
     /// Not between 1 and 32.
-    #[error("{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}: ask for as many")]
+    #[error(
+        "{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}: ask for a number in that range"
+    )]
     Vcpus(u32),
     /// An odd number of threads on two-threaded cores.
     #[error(

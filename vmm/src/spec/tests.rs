@@ -14,11 +14,14 @@ fn good() -> Spec {
             {"drive_id": "data", "path_on_host": "data.img", "is_root_device": false},
             {"drive_id": "rootfs", "path_on_host": "root.ext4", "is_root_device": true,
              "is_read_only": true, "cache_type": "Writeback", "io_engine": "Async",
-             "rate_limiter": {"ops": {"size": 10, "refill_time": 100}}}
+             "rate_limiter": {"bandwidth": {"size": 4096, "one_time_burst": 65536, "refill_time": 100},
+                               "ops": {"size": 10, "refill_time": 100}}}
           ],
           "machine-config": {"vcpu_count": 2, "mem_size_mib": 512},
           "network-interfaces": [
-            {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": null}
+            {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": null,
+             "rx_rate_limiter": {"bandwidth": null, "ops": {"size": 1, "refill_time": 1}},
+             "tx_rate_limiter": null}
           ]
         }"#,
     )

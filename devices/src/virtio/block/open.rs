@@ -12,7 +12,9 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// There is no such file.
-    #[error("the disk {0:?} does not exist; make it first, for example with `truncate -s 1G`")]
+    #[error(
+        "the disk {0:?} does not exist; make it first, for example with `truncate -s 1G {path}`", path = .0.display()
+    )]
     Missing(PathBuf),
     /// A directory.
     #[error("the disk {0:?} is a directory; name a disk image or a block device")]
