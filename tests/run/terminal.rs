@@ -54,6 +54,20 @@ fn ctrl_a_x_ends_the_guest_and_the_terminal_is_restored() {
 }
 
 #[test]
+fn ctrl_a_x_ends_a_guest_that_does_not_read_what_is_typed() {
+    if !kvm() {
+        return;
+    }
+    let mut ravelin = booted();
+    // More than the serial port and ravelin take for it.
+    for _ in 0..100 {
+        ravelin.types(&[b'a'; 100]);
+    }
+    ravelin.types(b"\x01x");
+    ends(&mut ravelin, 130);
+}
+
+#[test]
 fn the_terminal_is_restored_after_signals() {
     if !kvm() {
         return;

@@ -7,8 +7,10 @@ use vmm::machine::Console;
 
 use crate::console::escape::{Action, Escape};
 
-/// How much is read ahead of the guest, in bytes.
-const AHEAD: usize = 256;
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 256;
+/// How much typed ahead a guest can be that does not read, in bytes.
+const AHEAD: usize = 4096;
 
 /// The guest's input: stdin, where it is the console's.
 #[derive(Debug)]
@@ -26,23 +28,24 @@ impl Input {
         Self {
             open,
             escape: interactive.then(Escape::default),
-            waiting: Vec::with_capacity(AHEAD),
+            waiting: Vec::with_capacity(CHUNK),
         }
     }
 
-    /// Whether the guest has yet to take something; until then nothing more is read.
+    /// Whether the guest has yet to take something.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether more may come.
-    pub(super) fn is_open(&self) -> bool {
-        self.open
+    /// Whether stdin is to be read now: a pipe waits until the guest has taken what there is, a user does
+    /// not, since the escape keys must work when the guest hangs.
+    pub(super) fn wants_more(&self) -> bool {
+        self.open && (self.escape.is_some() || !self.is_behind())
     }
 
     /// Reads what stdin has, and returns what of it is meant for ravelin.
     pub(super) fn read(&mut self) -> Vec<Action> {
-        let mut typed = [0; AHEAD];
+        let mut typed = [0; CHUNK];
         // Not through std's buffer: of what it holds back, no poll would tell.
         let count = match rustix::io::read(io::stdin(), &mut typed) {
             Ok(count) => count,
@@ -53,7 +56,12 @@ impl Input {
         self.open = count > 0;
         let typed = typed.get(..count).unwrap_or_default();
         match &mut self.escape {
-            Some(escape) => escape.feed(typed, &mut self.waiting),
+            Some(escape) => {
+                let actions = escape.feed(typed, &mut self.waiting);
+                // Keys for a guest that has not read so many are lost, as on a real line.
+                self.waiting.truncate(AHEAD);
+                actions
+            }
             None => {
                 self.waiting.extend(typed);
                 Vec::new()

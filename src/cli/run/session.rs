@@ -145,25 +145,27 @@ impl Session {
             PollFd::from_borrowed_fd(self.around.signals.fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(output, direction),
         ];
-        // Input waits for the user, or for the guest to read what it has.
-        let behind = self.input.is_behind();
+        // Input waits for the guest to read what it has, and for the user.
+        let (behind, wanted) = (self.input.is_behind(), self.input.wants_more());
         if behind {
             fds.push(PollFd::from_borrowed_fd(
                 console.input_room(),
                 PollFlags::IN,
             ));
-        } else if self.input.is_open() {
+        }
+        if wanted {
             fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
         }
         let deadlines = [self.deadline, self.silence].into_iter().flatten();
         wait_for(&mut fds, deadlines.min_by_key(|deadline| deadline.at))?;
-        let is_ready = |place: usize| fds.get(place).is_some_and(|fd| !fd.revents().is_empty());
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = |waited_for: bool| waited_for && ready.next() == Some(true);
         Ok(Ready {
-            ended: is_ready(0),
-            signal: is_ready(1),
-            output: is_ready(2),
-            input: is_ready(3) && !behind,
-            input_room: is_ready(3) && behind,
+            ended: next(true),
+            signal: next(true),
+            output: next(true),
+            input_room: next(behind),
+            input: next(wanted),
         })
     }
 
