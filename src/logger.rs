@@ -3,11 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rustix::fs::OFlags;
 
 use crate::console::{line, terminal};
 
@@ -28,7 +30,14 @@ struct Logger {
 /// When the file cannot be opened for appending.
 pub(crate) fn init(level: LevelFilter, file: Option<&Path>, name: Option<&str>) -> io::Result<()> {
     let speaker = name.map_or_else(|| "ravelin".to_owned(), |name| format!("ravelin {name}"));
-    let file = file.map(|path| OpenOptions::new().append(true).create(true).open(path));
+    let file = file.map(|path| {
+        // A pipe that nobody reads is an error, and one that is full loses lines: neither stops ravelin.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+    });
     // A file that cannot be opened is told of under the VM's name already.
     let (file, error) = match file.transpose() {
         Ok(file) => (file.map(Mutex::new), None),

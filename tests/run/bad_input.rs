@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -92,6 +92,20 @@ fn a_directory_and_a_device_are_no_kernels() {
     );
     let device = ["--kernel", "/dev/null"];
     refuses(device, FAILED, &["not a regular file", "give the path"]);
+}
+
+#[test]
+fn a_pipe_is_no_kernel_and_nobody_waits_for_its_other_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = inside(directory.path(), "pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    refuses(["--kernel", &pipe], FAILED, &[&pipe, "not a regular file"]);
+    refuses_with_kernel(&["--initrd", &pipe], FAILED, &[&pipe, "not a regular"]);
+    refuses_with_kernel(&["--disk", &pipe], FAILED, &[&pipe, "neither a regular"]);
+    refuses_with_kernel(&["--log-file", &pipe], FAILED, &[&pipe, "log file"]);
+    let console = format!("file={pipe}");
+    refuses_with_kernel(&["--console", &console], FAILED, &[&pipe, "console"]);
 }
 
 #[test]
@@ -358,7 +372,7 @@ fn a_start_that_fails_leaves_no_file_behind() {
         ["--kernel", "kernel", "--disk", "missing"],
         ["--kernel", "missing", "--timeout", "5"],
     ] {
-        let output = std::process::Command::new(crate::support::RAVELIN)
+        let output = Command::new(crate::support::RAVELIN)
             .arg("run")
             .args(flags)
             .current_dir(directory.path())

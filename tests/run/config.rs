@@ -163,6 +163,16 @@ fn what_is_not_json_is_told_from_what_is_wrong() {
 }
 
 #[test]
+fn a_configuration_without_end_is_refused() {
+    let output = run(["--config", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        stderr(&output).contains("more than 1048576 bytes"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_key_of_firecrackers_for_what_is_lacking_is_named() {
     for key in [
         "vsock",

@@ -1,6 +1,7 @@
 //! The flags of `ravelin run` over a configuration file, as a spec.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use vmm::boot::{CommandLine, CommandLineError};
@@ -11,6 +12,8 @@ use crate::console::terminal;
 
 /// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
 const DEFAULT_MEMORY_MIB: u64 = 512;
+/// The longest configuration, in bytes.
+const MOST: usize = 1 << 20;
 
 /// The VM that the command line describes.
 pub(super) fn spec(args: &Args) -> Result<Spec, Failure> {
@@ -28,13 +31,19 @@ pub(super) fn spec(args: &Args) -> Result<Spec, Failure> {
 /// stands in it is the user's word.
 fn read(path: &Path) -> Result<Spec, Failure> {
     let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = read_some(path).map_err(|error| {
         Failure::run(format!(
             "the configuration {name} cannot be read ({error}): name a file with JSON, such as --print-config \
              writes"
         ))
     })?;
-    serde_json::from_str(&text).map_err(|error| {
+    if text.len() > MOST {
+        return Err(Failure::usage(format!(
+            "the configuration {name} has more than {MOST} bytes, which no VM needs: name a file such as \
+             --print-config writes"
+        )));
+    }
+    serde_json::from_slice(&text).map_err(|error| {
         let wrong = if error.is_data() {
             "is wrong"
         } else {
@@ -44,6 +53,16 @@ fn read(path: &Path) -> Result<Spec, Failure> {
             "the configuration {name} {wrong}: {error}; --print-config shows what one looks like"
         ))
     })
+}
+
+/// Reads a file, which may also be a pipe or an endless device, until it is too long.
+fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let most = u64::try_from(MOST).unwrap_or(u64::MAX);
+    File::open(path)?
+        .take(most.saturating_add(1))
+        .read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn fresh() -> Spec {

@@ -1,8 +1,8 @@
 //! Kernel and initrd files: opening them, reading headers, and placing ranges of them into guest memory.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
@@ -49,7 +49,12 @@ impl ImageFile {
     /// # Errors
     /// [`FileFault`], also for what is not a regular file and for an empty one.
     pub fn open(path: &Path) -> Result<Self, FileFault> {
-        let file = File::open(path).map_err(|error| match error.kind() {
+        // Without NONBLOCK the open of a pipe would wait for its other end.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(path);
+        let file = file.map_err(|error| match error.kind() {
             ErrorKind::NotFound => FileFault::Missing,
             ErrorKind::PermissionDenied => FileFault::Denied,
             _ => FileFault::Io(error),
