@@ -248,7 +248,7 @@ fn outlives_a_full_host(options: &str) {
         .run();
     outcome
         .said("the head is written")
-        .said("I/O error")
+        .said("Input/output error")
         .said("the rest does not fit")
         .status(5);
 }

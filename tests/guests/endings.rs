@@ -91,7 +91,7 @@ fn a_triple_fault_gives_122() {
 
 fn a_guest_whose_time_is_over_gives_124() {
     let outcome = Guest::trimmed().flag("--timeout", "1s").script(WAITS).run();
-    outcome.status(124).last_line("its time of 1s is over");
+    outcome.status(124).last_line("its 1s are over");
 }
 
 fn sigint_ends_the_guest_and_gives_130() {
