@@ -27,7 +27,7 @@ def build():
     common.packages(*TOOLS)
 
     def make(package, version):
-        key = common.digest(FORMAT, version, CONFIG)
+        key = common.digest(FORMAT, version, *settings())
         return common.cached("guest/trimmed", key, lambda folder: make_entry(package, version, folder))
 
     folder = debian.newest(SOURCE, make)
@@ -56,10 +56,15 @@ def configure(source):
         make(source, "allnoconfig", f"KCONFIG_ALLCONFIG={CONFIG}")
     with open(os.path.join(source, ".config")) as file:
         kept = set(file.read().splitlines())
-    with open(CONFIG) as file:
-        lost = [line for line in map(str.rstrip, file) if is_setting(line) and line not in kept]
+    lost = [line for line in settings() if line not in kept]
     if lost:
         raise common.Failure(f"{CONFIG}: these lines do not survive kernel configuration: {', '.join(lost)}")
+
+
+def settings():
+    """The lines of our configuration that say something to the kernel."""
+    with open(CONFIG) as file:
+        return [line for line in map(str.rstrip, file) if is_setting(line)]
 
 
 def is_setting(line):
