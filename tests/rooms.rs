@@ -7,12 +7,6 @@ use std::path::{Path, PathBuf};
 
 /// Lines beyond which a file is a room to split.
 const LIMIT: usize = 500;
-/// Files that are larger, up to 800 lines, and why.
-const EXCEPTIONS: &[(&str, &str)] = &[(
-    "devices/src/virtio/core.rs",
-    "one state machine, with the table of its rules as tests",
-)];
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -115,9 +109,7 @@ fn a_file_has_at_most_500_lines() {
         for path in sources(folder) {
             let text = fs::read_to_string(root().join(&path)).unwrap();
             let lines = text.lines().count();
-            let excused = EXCEPTIONS.iter().any(|(file, _)| path == Path::new(file));
-            let limit = if excused { 800 } else { LIMIT };
-            assert!(lines <= limit, "{} has {lines} lines", path.display());
+            assert!(lines <= LIMIT, "{} has {lines} lines", path.display());
         }
     }
 }

@@ -3,6 +3,10 @@
 //! The transports decode registers and call this; the rules are here, once. **A queue's settings and
 //! the features are frozen once the driver has said DRIVER_OK and FEATURES_OK.**
 
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -14,7 +18,9 @@ use crate::catalog::{Update, UpdateError};
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::{Attached, IoHandle};
 use crate::virtio::device::{AnyDevice, Device, DeviceType, Lent};
-use crate::virtio::queue::{SavedQueue, VirtQueue};
+use crate::virtio::queue::VirtQueue;
+
+pub use state::{CoreState, RestoreError};
 
 /// The device status bits (virtio 1.2 §2.1).
 pub mod status {
@@ -84,48 +90,6 @@ enum Serving {
     },
     /// Lost with an io thread that died: the device is broken for good.
     Lost,
-}
-
-/// Why saved state was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The state is of another kind of device.
-    #[error("the saved state is of a {saved:?} device and this is a {present:?} device")]
-    DeviceType {
-        /// What was saved.
-        saved: DeviceType,
-        /// What is here.
-        present: DeviceType,
-    },
-    /// Bits that the state machine cannot have.
-    #[error("the saved status {0:#x} is none that a device can have")]
-    Status(u8),
-    /// Features that the device does not offer.
-    #[error("the saved features {0:#x} are not all offered by this device")]
-    Features(u64),
-    /// A queue with settings that the driver could not have made.
-    #[error("the saved queue {0} has settings that no driver could have made")]
-    Queue(usize),
-}
-
-/// A device's saved negotiation and queues: version 1 of the format.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CoreState {
-    /// The kind of device.
-    pub device_type: DeviceType,
-    /// The status bits, without NEEDS_RESET.
-    pub status: u8,
-    /// Whether the device waits for a reset.
-    pub needs_reset: bool,
-    /// The features that the driver accepted.
-    pub driver_features: u64,
-    /// The config space's generation.
-    pub generation: u32,
-    /// The interrupt causes not yet acknowledged.
-    pub causes: u32,
-    /// The queues, in order.
-    pub queues: Vec<SavedQueue>,
 }
 
 impl Core {
@@ -352,71 +316,6 @@ impl Core {
         outcome
     }
 
-    /// The state to save, while paused. `None` while the queues are lent.
-    pub fn save(&self) -> Option<CoreState> {
-        let Serving::Stopped(queues) = &self.serving else {
-            return None;
-        };
-        Some(CoreState {
-            device_type: self.device_type(),
-            status: self.status,
-            needs_reset: self.interrupt.needs_reset(),
-            driver_features: self.driver_features,
-            generation: self.generation,
-            causes: self.interrupt.causes(),
-            queues: queues.iter().map(VirtQueue::save).collect(),
-        })
-    }
-
-    /// Takes up saved state on a device after power-on; `resume` then starts it. The state passes the
-    /// same checks as a driver's own writes: a snapshot is no more trusted than a guest.
-    ///
-    /// # Errors
-    /// When the state is none that this device could have had.
-    pub fn restore(&mut self, saved: &CoreState) -> Result<(), RestoreError> {
-        if saved.device_type != self.device_type() {
-            return Err(RestoreError::DeviceType {
-                saved: saved.device_type,
-                present: self.device_type(),
-            });
-        }
-        if !is_reachable(saved.status) {
-            return Err(RestoreError::Status(saved.status));
-        }
-        let agreed = saved.status & FEATURES_OK != 0;
-        if agreed && !self.is_acceptable(saved.driver_features) {
-            return Err(RestoreError::Features(saved.driver_features));
-        }
-        self.restore_queues(saved)?;
-        self.status = saved.status;
-        self.driver_features = saved.driver_features;
-        self.generation = saved.generation;
-        self.interrupt.restore(saved.causes);
-        if saved.needs_reset {
-            self.interrupt.fail();
-        }
-        Ok(())
-    }
-
-    fn restore_queues(&mut self, saved: &CoreState) -> Result<(), RestoreError> {
-        let Serving::Stopped(queues) = &mut self.serving else {
-            return Err(RestoreError::Queue(0));
-        };
-        if queues.len() != saved.queues.len() {
-            return Err(RestoreError::Queue(saved.queues.len()));
-        }
-        let event_idx = saved.driver_features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
-        for (index, (queue, state)) in queues.iter_mut().zip(&saved.queues).enumerate() {
-            queue
-                .restore(state, event_idx)
-                .map_err(|_| RestoreError::Queue(index))?;
-            if state.ready && !queue.is_sound(&self.ram) {
-                return Err(RestoreError::Queue(index));
-            }
-        }
-        Ok(())
-    }
-
     /// Sets one status bit whose predecessors are set, and does what it means.
     fn enter(&mut self, step: u8) {
         match step {
@@ -512,12 +411,6 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Whether the state machine can arrive at these bits.
-fn is_reachable(status: u8) -> bool {
-    let steps = status & !FAILED;
-    (0..=STEPS.len()).any(|n| STEPS.iter().take(n).fold(0, |bits, bit| bits | bit) == steps)
-}
-
 fn take_half(value: u64, half: Half) -> u32 {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     match half {
@@ -530,141 +423,5 @@ fn put_half(value: u64, half: Half, with: u32) -> u64 {
     match half {
         Half::Low => (value & 0xffff_ffff_0000_0000) | u64::from(with),
         Half::High => (value & 0xffff_ffff) | (u64::from(with) << 32),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
-    use crate::catalog::Spec;
-    use crate::host::{GuestRam, Interrupt};
-    use crate::io_thread::IoHandle;
-    use crate::virtio::driver::Driver;
-    use crate::virtio::{Core, rng};
-
-    fn build(ram: GuestRam, io: IoHandle, interrupt: Interrupt) -> Core {
-        Spec::Rng(rng::Config::default())
-            .build(ram, io, interrupt)
-            .unwrap()
-    }
-
-    fn with_features_ok() -> Driver {
-        let mut driver = Driver::new(build);
-        driver.write(0x70, ACKNOWLEDGE.into());
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER).into());
-        driver.write(0x24, 1);
-        driver.write(0x20, 1);
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER | FEATURES_OK).into());
-        assert_eq!(driver.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK);
-        driver
-    }
-
-    #[test]
-    fn a_status_bit_out_of_order_is_not_taken() {
-        let mut driver = Driver::new(build);
-        driver.write(0x70, DRIVER_OK.into());
-        driver.write(0x70, DRIVER.into());
-        assert_eq!(driver.status(), 0);
-    }
-
-    #[test]
-    fn a_status_bit_cannot_be_cleared_but_by_a_reset() {
-        let mut driver = with_features_ok();
-        driver.write(0x70, ACKNOWLEDGE.into());
-        assert_eq!(driver.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK);
-        driver.write(0x70, 0);
-        assert_eq!(driver.status(), 0);
-    }
-
-    #[test]
-    fn a_driver_without_version_1_gets_no_features_ok() {
-        let mut driver = Driver::new(build);
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER).into());
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER | FEATURES_OK).into());
-        assert_eq!(driver.status(), ACKNOWLEDGE | DRIVER);
-    }
-
-    #[test]
-    fn a_feature_that_is_not_offered_is_refused() {
-        let mut driver = Driver::new(build);
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER).into());
-        driver.write(0x24, 1);
-        driver.write(0x20, u32::MAX);
-        driver.write(0x70, (ACKNOWLEDGE | DRIVER | FEATURES_OK).into());
-        assert_eq!(driver.status(), ACKNOWLEDGE | DRIVER);
-    }
-
-    #[test]
-    fn features_are_frozen_after_features_ok() {
-        let mut driver = with_features_ok();
-        let before = driver.device.core().save().unwrap().driver_features;
-        driver.write(0x20, 0);
-        assert_eq!(driver.device.core().save().unwrap().driver_features, before);
-    }
-
-    #[test]
-    fn a_queue_is_frozen_once_it_is_ready() {
-        let mut driver = with_features_ok();
-        driver.write(0x38, 64);
-        driver.write(0x44, 1);
-        driver.write(0x38, 128);
-        driver.write(0x80, 0x5000);
-        let queue = driver.device.core().save().unwrap().queues.remove(0);
-        assert_eq!((queue.size, queue.desc_table), (64, 0));
-    }
-
-    #[test]
-    fn a_queue_size_that_is_no_power_of_two_is_not_taken() {
-        let mut driver = with_features_ok();
-        for size in [0, 3, 512, 65_536 + 16] {
-            driver.write(0x38, size);
-            assert_eq!(driver.device.core().save().unwrap().queues[0].size, 256);
-        }
-    }
-
-    #[test]
-    fn a_queue_outside_guest_memory_breaks_the_device_at_driver_ok() {
-        let mut driver = with_features_ok();
-        driver.write(0x84, 0xffff);
-        driver.write(0x90, 0x2000);
-        driver.write(0xa0, 0x3000);
-        driver.write(0x44, 1);
-        driver.write(0x70, 15);
-        assert!(driver.needs_reset());
-        assert_eq!(
-            driver.causes(),
-            2,
-            "the guest is told by a config interrupt"
-        );
-    }
-
-    #[test]
-    fn saved_state_with_an_impossible_queue_is_refused() {
-        let mut driver = with_features_ok();
-        let mut saved = driver.device.core().save().unwrap();
-        saved.queues[0].ready = true;
-        saved.queues[0].avail_ring = 0xffff_ffff_f000;
-        assert!(Driver::new(build).device.core().restore(&saved).is_err());
-    }
-
-    #[test]
-    fn saved_state_with_a_status_no_driver_can_reach_is_refused() {
-        let mut driver = with_features_ok();
-        let mut saved = driver.device.core().save().unwrap();
-        saved.status = DRIVER_OK;
-        assert!(Driver::new(build).device.core().restore(&saved).is_err());
-    }
-
-    #[test]
-    fn registers_answer_only_to_aligned_32_bit_accesses() {
-        use crate::bus::BusDevice;
-        let mut driver = Driver::new(build);
-        assert_eq!(driver.read(0), u32::from_le_bytes(*b"virt"));
-        let mut wide = [0; 8];
-        driver.device.read(0, &mut wide);
-        assert_eq!(wide, [0; 8]);
-        assert_eq!(driver.read(2), 0);
-        driver.device.write(0x70, &[1]);
-        assert_eq!(driver.status(), 0);
     }
 }
