@@ -3,9 +3,10 @@
 //! Each test has a network of its own, so that taps and addresses are nobody else's: it runs itself again, as
 //! `unshare --net ... THIS-BINARY TEST --exact`, and is what its second self is.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -44,17 +45,27 @@ fn in_own_network<F: FnOnce()>(test: F) {
     let name = std::any::type_name::<F>();
     let name = name.strip_suffix("::{{closure}}").unwrap();
     let (_, name) = name.split_once("::").unwrap();
-    let output = Command::new("unshare")
+    let is_required = std::env::var_os("RAVELIN_GUESTS").is_some();
+    if !is_required && !unshare(&["true".as_ref()]).status.success() {
+        eprintln!("guests: SKIPPED {name}: `unshare --net` fails: this host allows no namespaces");
+        return;
+    }
+    let this = std::env::current_exe().unwrap();
+    let words = [name, "--exact", "--nocapture"].map(OsStr::new);
+    let output = unshare(&[&[this.as_os_str()], &words[..]].concat());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("ok. 1 passed"), "in its own network: {said}");
+}
+
+fn unshare(words: &[&OsStr]) -> Output {
+    Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--"])
-        .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
+        .args(words)
         .env(INSIDE, "1")
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("ok. 1 passed"), "in its own network: {said}");
+        .unwrap()
 }
 
 /// 20 MB that no header resembles.
