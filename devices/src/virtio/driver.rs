@@ -6,11 +6,13 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, GuestAddress, GuestRegionCollection, GuestRegionMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -57,6 +59,8 @@ struct Ring {
     base: u64,
     next_descriptor: u16,
     available: u16,
+    /// The available index at the last notification.
+    notified: u16,
     seen: u16,
 }
 
@@ -77,6 +81,7 @@ pub(crate) struct Driver {
     pub(crate) ram: GuestRam,
     pub(crate) device: Mmio,
     interrupt: Interrupt,
+    event_idx: bool,
     rings: Vec<Ring>,
     _io: Arc<IoThread>,
 }
@@ -137,6 +142,7 @@ impl Driver {
             ram,
             device: Mmio::new(core),
             interrupt,
+            event_idx: false,
             rings: Vec::new(),
             _io: io,
         }
@@ -150,6 +156,7 @@ impl Driver {
     ) -> Self {
         let mut new = Self::with(self.ram, self._io, build);
         new.rings = self.rings;
+        new.event_idx = self.event_idx;
         new
     }
 
@@ -183,6 +190,7 @@ impl Driver {
     pub(crate) fn negotiate(&mut self, features: u64) {
         self.write(0x70, 0);
         let accepted = self.offered() & (features | (1 << VIRTIO_F_VERSION_1));
+        self.event_idx = accepted & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         let _ = self.interrupt.line().read();
         let mut status = ACKNOWLEDGE;
         self.write(0x70, status.into());
@@ -212,6 +220,7 @@ impl Driver {
                 base: 0x1_0000 * u64::from(index + 1),
                 next_descriptor: 0,
                 available: 0,
+                notified: 0,
                 seen: 0,
             };
             self.ram
@@ -296,10 +305,29 @@ impl Driver {
         self.write(0x50, u32::try_from(queue).unwrap());
     }
 
+    /// Notifies the device of a queue if the device wants to know, as Linux does (virtio 1.2 §2.7.10).
+    pub(crate) fn notify(&mut self, queue: usize) {
+        let ring = &mut self.rings[queue];
+        let (new, old) = (ring.available, ring.notified);
+        ring.notified = new;
+        fence(Ordering::SeqCst);
+        let wanted = if self.event_idx {
+            let at = ring.used() + 4 + 8 * u64::from(ring.size);
+            let event: u16 = self.ram.read_obj(GuestAddress(at)).unwrap();
+            new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+        } else {
+            let flags: u16 = self.ram.read_obj(GuestAddress(ring.used())).unwrap();
+            flags & 1 == 0
+        };
+        if wanted {
+            self.kick(queue);
+        }
+    }
+
     /// Puts a chain into a queue, notifies, and waits for it; the bytes written.
     pub(crate) fn request(&mut self, queue: usize, buffers: &[Buffer]) -> u32 {
         let head = self.queue_chain(queue, buffers);
-        self.kick(queue);
+        self.notify(queue);
         let (used, written) = self.wait_used(queue);
         assert_eq!(used, head, "another chain came back");
         written

@@ -6,9 +6,10 @@ use std::os::fd::AsFd;
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::EventSet;
 
+use crate::host::{GuestRam, Interrupt};
 use crate::iovec::IoVecs;
 use crate::virtio::queue::Popped;
-use crate::virtio::{Chain, Head, Lent, QueueError, VirtQueue, Worker};
+use crate::virtio::{Chain, Lent, QueueError, VirtQueue, Worker};
 
 /// The most bytes one request gets; the driver asks again for more. Linux asks for 64.
 const BYTES_PER_REQUEST: u32 = 64 * 1024;
@@ -17,50 +18,64 @@ const REQUESTS_PER_TURN: u32 = 64;
 
 /// The entropy source's queue in work.
 pub struct RngWorker {
-    lent: Lent,
+    ram: GuestRam,
+    interrupt: Interrupt,
+    queue: VirtQueue,
     source: File,
     chain: Chain,
     vecs: IoVecs,
 }
 
 impl RngWorker {
-    pub(super) fn new(lent: Lent, source: File) -> Self {
-        let size = lent.queues.first().map_or(0, VirtQueue::size);
+    pub(super) fn new(mut lent: Lent, source: File) -> Self {
+        let queue = lent.queues.pop().expect("the device is lent its one queue");
         Self {
-            lent,
+            chain: Chain::with_capacity(queue.size()),
+            vecs: IoVecs::with_capacity(usize::from(queue.size())),
+            ram: lent.ram,
+            interrupt: lent.interrupt,
+            queue,
             source,
-            chain: Chain::with_capacity(size),
-            vecs: IoVecs::with_capacity(usize::from(size)),
         }
     }
 
     pub(super) fn into_parts(self) -> (File, Vec<VirtQueue>) {
-        (self.source, self.lent.queues)
+        (self.source, vec![self.queue])
     }
 
+    /// Serves the queue until it is empty, and then asks for notifications again: with EVENT_IDX a driver
+    /// sends none that was not asked for (virtio 1.2 §2.7.10).
     fn serve(&mut self) -> Result<(), QueueError> {
-        for _ in 0..REQUESTS_PER_TURN {
-            let Some(queue) = self.lent.queues.first_mut() else {
+        let mut served = 0;
+        loop {
+            self.queue.hush(&self.ram)?;
+            while served < REQUESTS_PER_TURN && self.serve_one()? {
+                served = u32::saturating_add(served, 1);
+            }
+            self.queue.notify(&self.ram, &self.interrupt)?;
+            if served >= REQUESTS_PER_TURN {
+                // More may be waiting: come back after the thread's other devices.
+                let _ = self.queue.doorbell().write(1);
                 return Ok(());
-            };
-            match queue.pop(&self.lent.ram, &mut self.chain)? {
-                Popped::Empty => return self.notify(),
-                Popped::Malformed(head, error) => {
-                    log::debug!("rng: {error}");
-                    self.complete(head, 0)?;
-                }
-                Popped::Chain(head) => {
-                    let written = self.fill();
-                    self.complete(head, written)?;
-                }
+            }
+            if !self.queue.listen(&self.ram)? {
+                return Ok(());
             }
         }
-        self.notify()?;
-        // More may be waiting: come back after the thread's other devices.
-        if let Some(queue) = self.lent.queues.first() {
-            let _ = queue.doorbell().write(1);
-        }
-        Ok(())
+    }
+
+    /// Serves the next request; false when there is none.
+    fn serve_one(&mut self) -> Result<bool, QueueError> {
+        let (head, written) = match self.queue.pop(&self.ram, &mut self.chain)? {
+            Popped::Empty => return Ok(false),
+            Popped::Malformed(head, error) => {
+                log::debug!("rng: {error}");
+                (head, 0)
+            }
+            Popped::Chain(head) => (head, self.fill()),
+        };
+        self.queue.complete(&self.ram, head, written)?;
+        Ok(true)
     }
 
     /// Fills the chain's buffers; the bytes written. A host that has no entropy gives a short answer,
@@ -70,46 +85,28 @@ impl RngWorker {
         self.vecs.clear();
         let listed = self
             .chain
-            .writable_vecs(&self.lent.ram, 0, wanted, &mut self.vecs);
+            .writable_vecs(&self.ram, 0, wanted, &mut self.vecs);
         if listed.is_err() || self.vecs.is_empty() {
             return 0;
         }
         let read = self.vecs.readv(self.source.as_fd()).unwrap_or_default();
         u32::try_from(read).unwrap_or_default()
     }
-
-    fn complete(&mut self, head: Head, written: u32) -> Result<(), QueueError> {
-        match self.lent.queues.first_mut() {
-            Some(queue) => queue.complete(&self.lent.ram, head, written),
-            None => Ok(()),
-        }
-    }
-
-    fn notify(&mut self) -> Result<(), QueueError> {
-        match self.lent.queues.first_mut() {
-            Some(queue) => queue.notify(&self.lent.ram, &self.lent.interrupt),
-            None => Ok(()),
-        }
-    }
 }
 
 impl MutEventSubscriber for RngWorker {
     fn init(&mut self, events: &mut EventOps<'_>) {
-        for queue in &self.lent.queues {
-            if let Err(error) = events.add(Events::new(queue.doorbell(), EventSet::IN)) {
-                log::error!("rng: cannot watch the queue: {error}");
-                self.lent.interrupt.fail();
-            }
+        if let Err(error) = events.add(Events::new(self.queue.doorbell(), EventSet::IN)) {
+            log::error!("rng: cannot watch the queue: {error}");
+            self.interrupt.fail();
         }
     }
 
     fn process(&mut self, event: Events, events: &mut EventOps<'_>) {
-        if let Some(queue) = self.lent.queues.first() {
-            queue.silence();
-        }
+        self.queue.silence();
         if let Err(error) = self.serve() {
             log::warn!("rng: {error}");
-            self.lent.interrupt.fail();
+            self.interrupt.fail();
             let _ = events.remove(event);
         }
     }
