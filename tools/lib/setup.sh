@@ -8,6 +8,12 @@ fail() {
     exit 1
 }
 
+# For a command line that is wrong.
+usage_error() {
+    printf 'ravelin: %s\n' "$*" >&2
+    exit 2
+}
+
 # need COMMAND PACKAGE: installs a Debian package for a command that is missing.
 need() {
     command -v "$1" >/dev/null 2>&1 && return
