@@ -17,9 +17,10 @@ use devices::legacy::serial::{self, Serial};
 use devices::virtio::mmio::{self, Mmio};
 use devices::virtio::net::{MacAddr, Tap, TapError};
 use devices::virtio::{block, rng};
-use vm_memory::{Address, GuestAddress};
+use vm_memory::Address;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::places::{self, Places};
 use super::{Buses, Chassis};
 use crate::arch::x86_64::layout;
 use crate::boot::MmioSlot;
@@ -55,6 +56,9 @@ pub enum DeviceError {
     /// Two devices at one address.
     #[error(transparent)]
     Overlap(#[from] Overlap),
+    /// More virtio devices than places.
+    #[error(transparent)]
+    Full(#[from] places::Full),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(#[from] io::Error),
@@ -184,17 +188,10 @@ impl Devices {
         insert(&ports, power::PORTS, power.clone())?;
         insert(&ports, i8042::PORTS, shared(I8042::new(end)))?;
         insert(&ports, cmos::PORTS, shared(Cmos::default()))?;
-        let places = (0..).zip(layout::MMIO_GSIS);
+        let mut places = Places::new();
         let virtio = backends
             .into_iter()
-            .zip(places)
-            .map(|(backend, (index, gsi))| {
-                let place = MmioSlot {
-                    address: slot_address(index),
-                    gsi,
-                };
-                virtio_slot(chassis, &io, &memory, backend, place)
-            })
+            .map(|backend| virtio_slot(chassis, &io, &memory, backend, places.take()?))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ports,
@@ -330,10 +327,6 @@ fn interrupt(vm: &Vm, gsi: u32) -> Result<EventFd, DeviceError> {
     let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
     vm.register_interrupt(&event, gsi)?;
     Ok(event)
-}
-
-fn slot_address(index: u64) -> GuestAddress {
-    GuestAddress(layout::MMIO_SLOTS.raw_value() + index * layout::MMIO_SLOT_SIZE)
 }
 
 fn insert(bus: &Bus, range: Range, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), Overlap> {

@@ -8,6 +8,7 @@
 
 mod chassis;
 mod devices;
+pub mod places;
 mod vcpu_thread;
 
 pub use chassis::{BuildError, Chassis, ChassisPlan, Guest};
