@@ -3,6 +3,7 @@
 //! A [`Spec`] opens nothing: it can be printed, compared, and checked anywhere. What it says about files and
 //! taps is found true or not when the machine is built.
 
+mod cpu;
 mod drive;
 mod file;
 #[cfg(test)]
@@ -12,6 +13,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use cpu::{
+    Bitmap, CpuConfig, CpuTemplate, CpuidModifier, CpuidRegister, KvmCapability, MsrModifier,
+    NotationError, RegisterModifier,
+};
 pub use devices::limiter::{RateLimiter, TokenBucket};
 pub use devices::virtio::block::{Cache, Engine};
 pub use devices::virtio::net::{
