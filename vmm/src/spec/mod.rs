@@ -6,6 +6,8 @@
 mod cpu;
 mod drive;
 mod file;
+mod logger;
+mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,8 @@ pub use devices::virtio::net::{
     Config as NetworkInterface, MacAddr, MacAddrError, Mtu, MtuError, TapName, TapNameError,
 };
 pub use drive::Drive;
+pub use logger::{BadLogLevel, LogLevel, LoggerConfig};
+pub use metrics::MetricsConfig;
 
 /// The most vCPUs a machine has.
 pub const MAX_VCPUS: u8 = 32;
