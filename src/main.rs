@@ -3,6 +3,7 @@
 mod cli;
 mod console;
 mod logger;
+mod resident;
 
 use std::process::ExitCode;
 

@@ -20,7 +20,7 @@ use crate::cli::progress::Progress;
 use crate::console::escape::{self, Action};
 use crate::console::sink::Sink;
 use crate::console::terminal::{self, Raw};
-use crate::logger;
+use crate::{logger, resident};
 
 /// After this long without a word of the guest, its user hears whether the host is the reason.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -76,6 +76,8 @@ impl Session {
     ) -> Result<Self, Failure> {
         around.progress.say("loading");
         let live = draft.boot().map_err(failure)?;
+        // Now that the guest runs: nothing of this may delay its first instruction.
+        resident::let_go_of_code();
         around.progress.say("booting");
         let open = args.console == Console::Tty;
         let interactive = open && io::stdin().is_terminal();

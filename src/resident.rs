@@ -1,0 +1,147 @@
+//! What of this program stays in memory while a guest runs.
+#![expect(
+    unsafe_code,
+    reason = "the program's own headers, and advice about the memory they describe, go by address"
+)]
+
+use std::ops::Range;
+use std::{io, slice};
+
+use rustix::mm::{Advice, madvise};
+use rustix::param::page_size;
+
+/// Lets go of the program's code and constants: what a start needs and a running guest does not (flags,
+/// loaders, tables) leaves the process, what it does need comes back from the page cache when it is touched.
+///
+/// **Only whole pages of segments that nobody may write are named**: they hold what the file holds. A page
+/// that the dynamic linker or a program wrote to is never among them. A debugger's breakpoints are: it sets
+/// them again when it stops the program.
+pub(crate) fn let_go_of_code() {
+    for range in code() {
+        if let Err(error) = discard(&range) {
+            log::debug!("the program's pages at {range:#x?} stay in memory: {error}");
+        }
+    }
+}
+
+/// The whole pages of the program's read-only segments.
+fn code() -> Vec<Range<usize>> {
+    let headers = headers();
+    let page = page_size();
+    // The headers say where they lie in the file; where they lie in memory tells what was added to every
+    // address of this position-independent program.
+    let Some(own) = headers.iter().find(|header| header.p_type == libc::PT_PHDR) else {
+        return Vec::new();
+    };
+    let moved = headers.as_ptr().addr().wrapping_sub(address(own.p_vaddr));
+    let read_only = headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0);
+    let whole_pages = read_only.map(|header| {
+        let start = moved.wrapping_add(address(header.p_vaddr));
+        let end = start.saturating_add(address(header.p_memsz));
+        start.next_multiple_of(page)..end - end % page
+    });
+    whole_pages.filter(|range| !range.is_empty()).collect()
+}
+
+/// The program headers of this program, as the kernel has told where they are; none if it has not.
+fn headers() -> &'static [libc::Elf64_Phdr] {
+    // SAFETY: the call reads what the kernel gave the process at its start, and takes no pointer.
+    let start = unsafe { libc::getauxval(libc::AT_PHDR) };
+    // SAFETY: as above.
+    let count = unsafe { libc::getauxval(libc::AT_PHNUM) };
+    let start: *const libc::Elf64_Phdr = std::ptr::with_exposed_provenance(address(start));
+    if start.is_null() {
+        return &[];
+    }
+    // SAFETY: the kernel says that `count` headers lie at `start`; they are part of the program's first
+    // segment, which is mapped and never written as long as the process lives.
+    unsafe { slice::from_raw_parts(start, address(count)) }
+}
+
+fn discard(range: &Range<usize>) -> io::Result<()> {
+    let start = std::ptr::with_exposed_provenance_mut(range.start);
+    // SAFETY: `range` holds whole pages of a private mapping of the program's file that nobody may write:
+    // the next access finds in each what it held.
+    unsafe { madvise(start, range.len(), Advice::LinuxDontNeed) }.map_err(io::Error::from)
+}
+
+/// ravelin runs on 64-bit hosts only.
+fn address(value: u64) -> usize {
+    usize::try_from(value).expect("an address of this process fits usize")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The mappings of this process: range, permissions, and resident KiB.
+    fn mappings() -> Vec<(Range<usize>, String, usize)> {
+        let text = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut found: Vec<(Range<usize>, String, usize)> = Vec::new();
+        for line in text.lines() {
+            let mut words = line.split_whitespace();
+            let first = words.next().unwrap();
+            let second = words.next().unwrap_or_default();
+            if first == "Rss:" {
+                found.last_mut().unwrap().2 = second.parse().unwrap();
+            } else if let Some((start, end)) = first.split_once('-') {
+                let hex = |text| usize::from_str_radix(text, 16).unwrap();
+                found.push((hex(start)..hex(end), second.to_owned(), 0));
+            }
+        }
+        found
+    }
+
+    /// Resident KiB of the mappings that hold `ranges`.
+    fn resident(ranges: &[Range<usize>]) -> usize {
+        let inside = |mapping: &Range<usize>| ranges.iter().any(|one| mapping.contains(&one.start));
+        let found = mappings();
+        let ours = found.iter().filter(|(mapping, ..)| inside(mapping));
+        ours.map(|(_, _, kib)| kib).sum()
+    }
+
+    fn touch_all(ranges: &[Range<usize>]) {
+        for range in ranges {
+            let start = std::ptr::with_exposed_provenance_mut(range.start);
+            // SAFETY: the advice only reads the mapped pages of `range` in.
+            unsafe { madvise(start, range.len(), Advice::LinuxPopulateRead) }.unwrap();
+        }
+    }
+
+    #[test]
+    fn the_code_is_in_mappings_that_nobody_may_write() {
+        let (ranges, mappings) = (code(), mappings());
+        assert!(
+            ranges
+                .iter()
+                .any(|range| range.contains(&(code as *const () as usize)))
+        );
+        for range in ranges {
+            let holder = mappings
+                .iter()
+                .find(|(mapping, ..)| mapping.contains(&range.start));
+            let (mapping, permissions, _) = holder.unwrap();
+            assert!(range.end <= mapping.end, "{range:x?} {mapping:x?}");
+            assert_eq!(permissions.as_bytes()[1], b'-', "{range:x?} {permissions}");
+        }
+    }
+
+    #[test]
+    fn code_that_was_let_go_is_gone_and_comes_back_when_it_runs() {
+        let ranges = code();
+        touch_all(&ranges);
+        let before = resident(&ranges);
+        let_go_of_code();
+        let after = resident(&ranges);
+        assert!(after * 2 < before, "{before} KiB before, {after} after");
+        let text = format!(
+            "{:?}",
+            "17 18".split(' ').map(str::parse::<u8>).collect::<Vec<_>>()
+        );
+        assert_eq!(text, "[Ok(17), Ok(18)]");
+    }
+}
