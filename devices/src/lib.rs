@@ -23,4 +23,5 @@ pub mod iovec;
 pub mod legacy;
 pub mod limiter;
 pub mod metrics;
+pub mod mmds;
 pub mod virtio;

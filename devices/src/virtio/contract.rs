@@ -94,6 +94,11 @@ impl Contract<'_> {
 pub(crate) struct Dice(u64);
 
 impl Dice {
+    /// Dice that roll the same for the same `seed`, which is not 0.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub(crate) fn roll(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
