@@ -24,6 +24,7 @@ use vmm::end::{EndReporter, Ends, GuestEnd, ends};
 use vmm::kvm::{Kvm, Vm};
 use vmm::machine::{Buses, Chassis, ChassisPlan};
 use vmm::memory::{HugePages, MemorySize};
+use vmm::spec::CpuFeatures;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -94,6 +95,8 @@ fn run() -> Result<(), Failure> {
         memory,
         huge_pages: HugePages::HostDefault,
         vcpus,
+        smt: false,
+        features: CpuFeatures::Host,
         interval_timer: source.command_line.turns_acpi_off(),
     };
     let chassis = Chassis::build(&Kvm::open()?, &plan)?;

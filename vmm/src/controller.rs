@@ -14,7 +14,7 @@ use crate::machine::{
     BuildError, Chassis, ChassisPlan, Console, DeviceError, Devices, Guest, VcpuThreadError,
 };
 use crate::memory::{self, MemoryError, MemorySize};
-use crate::spec::{self, Spec, SpecError};
+use crate::spec::{self, CpuFeatures, Spec, SpecError};
 
 /// Why a VM did not start. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -248,6 +248,8 @@ fn plan(spec: &Spec, source: &Source) -> Result<ChassisPlan, StartError> {
             spec::HugePages::Transparent => memory::HugePages::Advised,
         },
         vcpus: VcpuCount::new(config.vcpu_count.into())?,
+        smt: config.smt,
+        features: CpuFeatures::Host,
         interval_timer: source.command_line.turns_acpi_off(),
     })
 }

@@ -15,9 +15,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use vmm::arch::x86_64::VcpuCount;
 use vmm::boot::{BootProtocol, CommandLine, ImageFile, Source};
 use vmm::end::{EndReporter, Ends, GuestEnd, ends};
-use vmm::kvm::Kvm;
+use vmm::kvm::{Kvm, KvmError};
 use vmm::machine::{Buses, Chassis, ChassisPlan, Guest};
 use vmm::memory::{HugePages, MemorySize};
+use vmm::spec::{CpuFeatures, KvmCapability};
 
 type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn() -> Outcome);
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     if let Some(error) = &missing {
         eprintln!("skipped: {error}");
     }
-    let tests: [Test; 8] = [
+    let tests: [Test; 11] = [
         ("a_64_bit_guest_writes_a_port_and_resets", writes_by_linux64),
         ("a_pvh_guest_writes_a_port_and_resets", writes_by_pvh),
         ("a_string_write_arrives_access_by_access", string_write),
@@ -40,6 +41,15 @@ fn main() -> ExitCode {
         ),
         ("a_guest_that_ended_does_not_run_again", no_run_after_end),
         ("the_largest_machine_starts_and_stops", largest_machine),
+        ("a_processor_template_reaches_every_vcpu", template),
+        (
+            "a_template_for_a_leaf_or_register_that_is_not_there_is_refused",
+            template_of_nothing,
+        ),
+        (
+            "a_capability_of_kvm_that_is_wanted_is_checked",
+            wanted_capability,
+        ),
     ];
     let trials = tests
         .into_iter()
@@ -141,21 +151,27 @@ fn buses(reporter: &EndReporter) -> (Buses, Receiver<(u64, Vec<u8>)>) {
 }
 
 fn bench(code: &[u8], protocol: BootProtocol, vcpus: u64) -> Result<Bench, Failed> {
-    let (reporter, ends) = ends()?;
-    let (buses, writes) = buses(&reporter);
     let plan = ChassisPlan {
         memory: MemorySize::on_this_host(32)?,
         huge_pages: HugePages::HostDefault,
         vcpus: VcpuCount::new(vcpus)?,
+        smt: false,
+        features: CpuFeatures::Host,
         interval_timer: false,
     };
+    bench_of(code, protocol, &plan)
+}
+
+fn bench_of(code: &[u8], protocol: BootProtocol, plan: &ChassisPlan) -> Result<Bench, Failed> {
+    let (reporter, ends) = ends()?;
+    let (buses, writes) = buses(&reporter);
     let source = Source {
         kernel: kernel(code),
         initrd: None,
         command_line: CommandLine::default(),
         protocol,
     };
-    let guest = Chassis::build(&Kvm::open()?, &plan)?.assemble(&buses, &reporter, source, &[])?;
+    let guest = Chassis::build(&Kvm::open()?, plan)?.assemble(&buses, &reporter, source, &[])?;
     Ok(Bench {
         guest,
         ends,
@@ -250,4 +266,80 @@ fn largest_machine() -> Outcome {
     bench.guest.resume()?;
     bench.guest.pause()?;
     expect(&bench.guest.vcpus().len(), &usize::from(VcpuCount::MAX))
+}
+
+fn custom(template: serde_json::Value) -> Result<ChassisPlan, Failed> {
+    Ok(ChassisPlan {
+        memory: MemorySize::on_this_host(32)?,
+        huge_pages: HugePages::HostDefault,
+        vcpus: VcpuCount::new(2)?,
+        smt: true,
+        features: CpuFeatures::Custom(serde_json::from_value(template)?),
+        interval_timer: false,
+    })
+}
+
+/// `IA32_SYSENTER_EIP`, which every KVM has and no boot protocol sets.
+const SYSENTER_EIP: u32 = 0x176;
+
+fn template() -> Outcome {
+    let plan = custom(serde_json::json!({
+        "cpuid_modifiers": [
+            // The stepping, and a bit that this machine sets itself.
+            { "leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [
+                { "register": "eax", "bitmap": "0b0110" },
+                { "register": "ebx", "bitmap": "0b11111111xxxxxxxxxxxxxxxxxxxxxxxx" },
+            ] },
+        ],
+        "msr_modifiers": [{ "addr": format!("{SYSENTER_EIP:#x}"), "bitmap": "0b1010" }],
+    }))?;
+    let bench = bench_of(&SPIN, BootProtocol::Linux64, &plan)?;
+    for (vcpu, index) in bench.guest.vcpus().iter().zip(0_u32..) {
+        let (cpuid, msr) = vcpu.ask(|vcpu| (vcpu.cpuid(), vcpu.msr(SYSENTER_EIP)))?;
+        let cpuid = cpuid?;
+        let leaf = |function, index| {
+            let mut leaves = cpuid.as_slice().iter();
+            leaves.find(|leaf| (leaf.function, leaf.index) == (function, index))
+        };
+        let features = leaf(1, 0).ok_or("no leaf 1")?;
+        expect(&(features.eax & 0xf), &6)?;
+        expect(&(features.ebx >> 24), &index)?;
+        expect(&msr?, &Some(0b1010))?;
+        if let Some(threads) = leaf(0xb, 0) {
+            expect(&(threads.eax, threads.ebx, threads.edx), &(1, 2, index))?;
+        }
+    }
+    Ok(())
+}
+
+fn template_of_nothing() -> Outcome {
+    let refusal = |template| -> Result<String, Failed> {
+        match bench_of(&SPIN, BootProtocol::Linux64, &custom(template)?) {
+            Ok(_) => Err("the machine was built".into()),
+            Err(error) => Ok(format!("{error:?}")),
+        }
+    };
+    let no_leaf = serde_json::json!({ "cpuid_modifiers": [
+        { "leaf": "0x12345", "subleaf": "0x0", "flags": 0, "modifiers": [] },
+    ] });
+    let no_msr = serde_json::json!({ "msr_modifiers": [{ "addr": "0x12345", "bitmap": "1" }] });
+    for (template, word) in [
+        (no_leaf, "the leaf 0x12345"),
+        (no_msr, "the register 0x12345"),
+    ] {
+        let said = refusal(template)?;
+        if !said.contains(word) {
+            return Err(said.into());
+        }
+    }
+    Ok(())
+}
+
+fn wanted_capability() -> Outcome {
+    Kvm::open_with(&[KvmCapability::NotRequired(0), KvmCapability::Required(3)])?;
+    let error = Kvm::open_with(&[KvmCapability::Required(0xffff_fff0)]).err();
+    expect(
+        &matches!(error, Some(KvmError::LacksWanted(0xffff_fff0))),
+        &true,
+    )
 }

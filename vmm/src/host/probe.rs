@@ -16,10 +16,11 @@ use std::time::Duration;
 use vm_memory::{Address, Bytes, GuestAddress};
 use vmm_sys_util::signal::Killable;
 
-use crate::arch::x86_64::{Processors, Protocol, Start, VcpuCount, layout, write_tables};
+use crate::arch::x86_64::{Cores, Processors, Protocol, Start, VcpuCount, layout, write_tables};
 use crate::end::GuestEnd;
 use crate::kvm::{Exit, Kvm, Vcpu, Vm, VmOptions, accept_kicks, kick_signal};
 use crate::memory::{self, GuestMemory, HugePages, MemorySize};
+use crate::spec::CpuFeatures;
 
 /// What the probe guest showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +143,13 @@ fn enter(kvm: &Kvm, vm: &Vm) -> Result<Vcpu, Box<dyn std::error::Error>> {
         entry: CODE_START,
         protocol: Protocol::Linux64,
     };
-    Processors::new(kvm.supported_cpuid()?, kvm.capabilities(), one).configure(&vcpu, &start)?;
+    let cores = Cores {
+        vcpus: one,
+        smt: false,
+    };
+    let supported = kvm.supported_cpuid()?;
+    Processors::new(supported, kvm.capabilities(), cores, &CpuFeatures::Host)?
+        .configure(&vcpu, &start)?;
     let mut regs = vcpu.regs()?;
     regs.rsi = DATA.raw_value();
     [regs.rax, regs.rdx] = OLD;

@@ -15,6 +15,8 @@ use std::io;
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
 
+use crate::spec::KvmCapability;
+
 pub(crate) use kick::install as accept_kicks;
 pub use survey::{NEEDS, Need, Survey};
 pub use vcpu::{BoundVcpu, Exit, Vcpu, VcpuError, kick_signal};
@@ -65,6 +67,12 @@ pub enum KvmError {
     /// A capability this machine cannot do without.
     #[error("this kernel's KVM lacks {0}, which ravelin needs: use Linux 5.10 or newer")]
     Lacks(&'static str),
+    /// A capability that a user asked for.
+    #[error(
+        "this kernel's KVM lacks the capability {0}, which kvm_capabilities asks for: take it out, or use a newer \
+         kernel"
+    )]
+    LacksWanted(u32),
     /// The supported CPUID could not be read.
     #[error("KVM does not tell which processor features it supports: {0}")]
     Cpuid(#[source] io::Error),
@@ -95,13 +103,23 @@ impl Kvm {
         Self::open_at(DEVICE)
     }
 
+    /// Opens `/dev/kvm`; what it must have is what this machine needs, changed as `wanted` says.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and a capability that is wanted and not there.
+    pub fn open_with(wanted: &[KvmCapability]) -> Result<Self, KvmError> {
+        let kvm = Self::open_whatever_it_lacks(DEVICE)?;
+        require_capabilities(wanted, |number| kvm.fd.check_extension_raw(number) > 0)?;
+        Ok(kvm)
+    }
+
     /// Opens KVM at `path`.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_at(path: &CStr) -> Result<Self, KvmError> {
         let kvm = Self::open_whatever_it_lacks(path)?;
-        require_capabilities(&kvm.fd)?;
+        require_capabilities(&[], |number| kvm.fd.check_extension_raw(number) > 0)?;
         Ok(kvm)
     }
 
@@ -149,7 +167,11 @@ fn refusal(error: kvm_ioctls::Error) -> KvmError {
     }
 }
 
-fn require_capabilities(fd: &kvm_ioctls::Kvm) -> Result<(), KvmError> {
+/// Checks what the machine needs and `wanted` does not excuse, and what `wanted` adds.
+fn require_capabilities(
+    wanted: &[KvmCapability],
+    has: impl Fn(u64) -> bool,
+) -> Result<(), KvmError> {
     // Everything older has stood beside these since long before them: irqchip, ioeventfd, irqfd,
     // user memory, TSS and identity map addresses.
     let needed = [
@@ -159,11 +181,18 @@ fn require_capabilities(fd: &kvm_ioctls::Kvm) -> Result<(), KvmError> {
         (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
     ];
     for (capability, name) in needed {
-        if !fd.check_extension(capability) {
+        let number = capability as u32;
+        let excused = wanted.contains(&KvmCapability::NotRequired(number));
+        if !excused && !has(number.into()) {
             return Err(KvmError::Lacks(name));
         }
     }
-    Ok(())
+    wanted.iter().try_for_each(|capability| match capability {
+        KvmCapability::Required(number) if !has((*number).into()) => {
+            Err(KvmError::LacksWanted(*number))
+        }
+        KvmCapability::Required(_) | KvmCapability::NotRequired(_) => Ok(()),
+    })
 }
 
 #[cfg(test)]
@@ -189,6 +218,20 @@ mod tests {
         assert!(matches!(cause(libc::EACCES), KvmError::Denied));
         assert!(matches!(cause(libc::EPERM), KvmError::Refused));
         assert!(matches!(cause(libc::EMFILE), KvmError::Open(_)));
+    }
+
+    #[test]
+    fn a_user_may_excuse_capabilities_and_ask_for_more() {
+        let irqfd = Cap::Irqfd as u32;
+        let without_irqfd = |number| number != u64::from(irqfd) && number < 1000;
+        let check = |wanted: &[KvmCapability]| require_capabilities(wanted, without_irqfd);
+        assert!(matches!(check(&[]), Err(KvmError::Lacks("KVM_CAP_IRQFD"))));
+        let excused = KvmCapability::NotRequired(irqfd);
+        assert!(check(&[excused, KvmCapability::Required(171)]).is_ok());
+        assert!(matches!(
+            check(&[excused, KvmCapability::Required(2000)]),
+            Err(KvmError::LacksWanted(2000))
+        ));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::ptr::{NonNull, addr_of, addr_of_mut};
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use kvm_bindings::{
-    CpuId, Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_run, kvm_sregs,
+    CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_run,
+    kvm_sregs,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -103,6 +104,29 @@ impl Vcpu {
     /// The error of `KVM_SET_CPUID2`.
     pub fn set_cpuid(&self, cpuid: &CpuId) -> Result<(), VcpuError> {
         self.done("KVM_SET_CPUID2", self.fd.set_cpuid2(cpuid))
+    }
+
+    /// What `CPUID` tells.
+    ///
+    /// # Errors
+    /// The error of `KVM_GET_CPUID2`.
+    pub fn cpuid(&self) -> Result<CpuId, VcpuError> {
+        self.done("KVM_GET_CPUID2", self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES))
+    }
+
+    /// The model-specific register `index`; `None` when KVM does not have it.
+    ///
+    /// # Errors
+    /// The error of `KVM_GET_MSRS`.
+    pub fn msr(&self, index: u32) -> Result<Option<u64>, VcpuError> {
+        let entry = kvm_msr_entry {
+            index,
+            ..Default::default()
+        };
+        let mut msrs = Msrs::from_entries(&[entry]).expect("one entry is less than the most");
+        let read = self.done("KVM_GET_MSRS", self.fd.get_msrs(&mut msrs))?;
+        let value = msrs.as_slice().first().map(|entry| entry.data);
+        Ok(value.filter(|_| read == 1))
     }
 
     /// Sets model-specific registers.

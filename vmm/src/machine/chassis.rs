@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::vcpu_thread::{Buses, VcpuThread, VcpuThreadError};
-use crate::arch::x86_64::{Processors, VcpuCount};
+use crate::arch::x86_64::{Cores, ProcessorError, Processors, VcpuCount};
 use crate::boot::{self, BootError, MmioSlot};
 use crate::end::EndReporter;
 use crate::kvm::{Kvm, KvmError, Vcpu, VcpuError, Vm, VmError, VmOptions};
 use crate::memory::{self, GuestMemory, HugePages, MemoryError, MemorySize};
+use crate::spec::CpuFeatures;
 
 /// Why a machine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum BuildError {
     /// A call on a vCPU.
     #[error(transparent)]
     Vcpu(#[from] VcpuError),
+    /// What the guest is to see of its processors.
+    #[error(transparent)]
+    Processor(#[from] ProcessorError),
     /// A vCPU thread.
     #[error(transparent)]
     Thread(#[from] VcpuThreadError),
@@ -41,7 +45,7 @@ pub enum BuildError {
 }
 
 /// What a chassis has.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ChassisPlan {
     /// Guest memory.
     pub memory: MemorySize,
@@ -49,6 +53,10 @@ pub struct ChassisPlan {
     pub huge_pages: HugePages,
     /// vCPUs.
     pub vcpus: VcpuCount,
+    /// Whether each two of them are threads of one core.
+    pub smt: bool,
+    /// What the guest sees of its processors.
+    pub features: CpuFeatures,
     /// The i8254, for a guest that boots with `acpi=off`
     /// ([`boot::CommandLine::turns_acpi_off`] tells).
     pub interval_timer: bool,
@@ -82,7 +90,15 @@ impl Chassis {
         };
         let vm = Vm::create(kvm, &memory, options)?;
         let vcpus = vm.create_vcpus(plan.vcpus)?;
-        let processors = Processors::new(kvm.supported_cpuid()?, kvm.capabilities(), plan.vcpus);
+        let processors = Processors::new(
+            kvm.supported_cpuid()?,
+            kvm.capabilities(),
+            Cores {
+                vcpus: plan.vcpus,
+                smt: plan.smt,
+            },
+            &plan.features,
+        )?;
         Ok(Self {
             vcpus,
             processors,

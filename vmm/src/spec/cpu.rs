@@ -51,6 +51,29 @@ impl fmt::Display for CpuTemplate {
     }
 }
 
+/// The processor features of a machine. Firecracker keeps one of a name and a list of changes: the later of
+/// the two that it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CpuFeatures {
+    /// What the host has.
+    #[default]
+    Host,
+    /// What several models have.
+    Template(CpuTemplate),
+    /// What a user chose.
+    Custom(CpuConfig),
+}
+
+impl CpuFeatures {
+    /// What a user asks of KVM.
+    pub fn kvm_capabilities(&self) -> &[KvmCapability] {
+        match self {
+            Self::Custom(config) => &config.kvm_capabilities,
+            Self::Host | Self::Template(_) => &[],
+        }
+    }
+}
+
 /// A capability of KVM by its number (`KVM_CAP_...` in `linux/kvm.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -16,8 +16,8 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 pub use cpu::{
-    Bitmap, CpuConfig, CpuTemplate, CpuidModifier, CpuidRegister, KvmCapability, MsrModifier,
-    NotationError, RegisterModifier,
+    Bitmap, CpuConfig, CpuFeatures, CpuTemplate, CpuidModifier, CpuidRegister, KvmCapability,
+    MsrModifier, NotationError, RegisterModifier,
 };
 pub use devices::limiter::{RateLimiter, TokenBucket};
 pub use devices::virtio::block::{Cache, Engine};

@@ -7,7 +7,7 @@
 //! | `4` | caches shared by this machine's processors (Intel) |
 //! | `7` | no SGX: there is no enclave memory |
 //! | `0xa`, `0x8000_0022` | no performance monitoring unit |
-//! | `0xb`, `0x1f` | one thread a core, all cores in one package |
+//! | `0xb`, `0x1f` | one or two threads a core, all cores in one package |
 //! | `0x8000_0001` | no SVM, no performance counters; multi-core bit (AMD) |
 //! | `0x8000_0008` | core count and APIC id size (AMD) |
 //! | `0x8000_001d`, `0x8000_001e` | caches and extended APIC id (AMD) |
@@ -20,7 +20,7 @@
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
-use super::VcpuCount;
+use super::Cores;
 
 /// What the host offers beyond the leaves that KVM reports as supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,29 +48,36 @@ const AMD_TOPOLOGY_LEAF: u32 = 0x8000_0026;
 const LEVEL_THREAD: u32 = 1;
 const LEVEL_CORE: u32 = 2;
 
-/// The machine's topology: one package of `count` cores with one thread each.
+/// The machine's topology, as one vCPU sees it: one package of `count` threads.
 #[derive(Clone, Copy)]
 struct Topology {
     apic_id: u32,
     count: u32,
-    /// Bits of the APIC id that number the cores.
-    core_bits: u32,
+    /// Threads of a core: 1 or 2.
+    threads: u32,
+    /// Bits of the APIC id that number the threads of a core.
+    thread_bits: u32,
+    /// Bits of the APIC id that number the threads of the package.
+    package_bits: u32,
 }
 
 impl Topology {
-    fn new(index: u8, count: VcpuCount) -> Self {
-        let count = u32::from(count.get());
+    fn new(index: u8, cores: Cores) -> Self {
+        let count = u32::from(cores.vcpus.get());
+        let threads = if cores.smt && count > 1 { 2 } else { 1 };
         Self {
             apic_id: u32::from(index),
             count,
-            core_bits: count.next_power_of_two().trailing_zeros(),
+            threads,
+            thread_bits: threads.trailing_zeros(),
+            package_bits: count.next_power_of_two().trailing_zeros(),
         }
     }
 }
 
-/// The leaves for vCPU number `index` of `count`, from those that KVM supports.
-pub fn for_vcpu(supported: &CpuId, index: u8, count: VcpuCount, features: Features) -> CpuId {
-    let topology = Topology::new(index, count);
+/// The leaves for vCPU number `index` of `cores`, from those that KVM supports.
+pub fn for_vcpu(supported: &CpuId, index: u8, cores: Cores, features: Features) -> CpuId {
+    let topology = Topology::new(index, cores);
     let amd = is_amd(supported.as_slice());
     let mut leaves: Vec<kvm_cpuid_entry2> = supported
         .as_slice()
@@ -84,10 +91,7 @@ pub fn for_vcpu(supported: &CpuId, index: u8, count: VcpuCount, features: Featur
             leaf
         })
         .collect();
-    let highest = leaves
-        .iter()
-        .find(|leaf| leaf.function == 0)
-        .map_or(0, |leaf| leaf.eax);
+    let highest = find(&leaves, 0).map_or(0, |leaf| leaf.eax);
     for function in TOPOLOGY_LEAVES {
         if function <= highest {
             leaves.extend(topology_levels(function, topology));
@@ -98,14 +102,22 @@ pub fn for_vcpu(supported: &CpuId, index: u8, count: VcpuCount, features: Featur
 
 fn is_amd(leaves: &[kvm_cpuid_entry2]) -> bool {
     const VENDORS: [&[u8; 12]; 2] = [b"AuthenticAMD", b"HygonGenuine"];
-    leaves
-        .iter()
-        .find(|leaf| leaf.function == 0)
-        .is_some_and(|leaf| {
-            let words = [leaf.ebx, leaf.edx, leaf.ecx];
-            let name: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-            VENDORS.iter().any(|vendor| name == vendor[..])
-        })
+    vendor(leaves).is_some_and(|name| VENDORS.contains(&&name))
+}
+
+/// The first leaf for `function`.
+pub(super) fn find(leaves: &[kvm_cpuid_entry2], function: u32) -> Option<&kvm_cpuid_entry2> {
+    leaves.iter().find(|leaf| leaf.function == function)
+}
+
+/// The maker's name, twelve letters.
+pub(super) fn vendor(leaves: &[kvm_cpuid_entry2]) -> Option<[u8; 12]> {
+    let leaf = find(leaves, 0)?;
+    let mut name = [0; 12];
+    for (letters, word) in name.chunks_mut(4).zip([leaf.ebx, leaf.edx, leaf.ecx]) {
+        letters.copy_from_slice(&word.to_le_bytes());
+    }
+    Some(name)
 }
 
 fn change(leaf: &mut kvm_cpuid_entry2, topology: Topology, features: Features, amd: bool) {
@@ -124,12 +136,14 @@ fn change(leaf: &mut kvm_cpuid_entry2, topology: Topology, features: Features, a
             }
         }
         0x8000_0008 if amd => {
-            leaf.ecx = (leaf.ecx & !0xf0ff) | (topology.core_bits << 12) | (topology.count - 1);
+            leaf.ecx = (leaf.ecx & !0xf0ff) | (topology.package_bits << 12) | (topology.count - 1);
         }
         0x8000_001d => amd_cache_leaf(leaf, topology),
-        // One thread a core, one node a package.
+        // The core's number and its threads less one; one node a package.
         0x8000_001e => {
-            (leaf.eax, leaf.ebx, leaf.ecx) = (topology.apic_id, topology.apic_id, 0);
+            let core = topology.apic_id >> topology.thread_bits;
+            leaf.ebx = core | ((topology.threads - 1) << 8);
+            (leaf.eax, leaf.ecx) = (topology.apic_id, 0);
         }
         _ => {}
     }
@@ -152,7 +166,11 @@ fn feature_leaf(leaf: &mut kvm_cpuid_entry2, topology: Topology, features: Featu
 
 /// Level 1 and 2 caches belong to one core, level 3 to all.
 fn sharers(level: u32, topology: Topology) -> u32 {
-    if level < 3 { 1 } else { topology.count }
+    if level < 3 {
+        topology.threads
+    } else {
+        topology.count
+    }
 }
 
 fn cache_leaf(leaf: &mut kvm_cpuid_entry2, topology: Topology) {
@@ -161,7 +179,7 @@ fn cache_leaf(leaf: &mut kvm_cpuid_entry2, topology: Topology) {
     }
     let sharers = sharers((leaf.eax >> 5) & 7, topology);
     // Both fields count APIC ids, rounded up to a power of two, less one.
-    let cores = (1 << topology.core_bits) - 1;
+    let cores = (1 << (topology.package_bits - topology.thread_bits)) - 1;
     let sharing = sharers.next_power_of_two() - 1;
     leaf.eax = (leaf.eax & 0x3fff) | (sharing << 14) | (cores << 26);
 }
@@ -186,14 +204,15 @@ fn topology_levels(function: u32, topology: Topology) -> [kvm_cpuid_entry2; 3] {
         ..Default::default()
     };
     [
-        level(0, LEVEL_THREAD, 0, 1),
-        level(1, LEVEL_CORE, topology.core_bits, topology.count),
+        level(0, LEVEL_THREAD, topology.thread_bits, topology.threads),
+        level(1, LEVEL_CORE, topology.package_bits, topology.count),
         level(2, 0, 0, 0),
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::VcpuCount;
     use super::*;
 
     const FEATURES: Features = Features { tsc_deadline: true };
@@ -217,9 +236,18 @@ mod tests {
     }
 
     fn guest(leaves: &[kvm_cpuid_entry2], index: u8, count: u64) -> Vec<kvm_cpuid_entry2> {
+        guest_on(leaves, index, count, false)
+    }
+
+    fn guest_on(
+        leaves: &[kvm_cpuid_entry2],
+        index: u8,
+        count: u64,
+        smt: bool,
+    ) -> Vec<kvm_cpuid_entry2> {
         let supported = CpuId::from_entries(leaves).unwrap();
-        let count = VcpuCount::new(count).unwrap();
-        for_vcpu(&supported, index, count, FEATURES)
+        let vcpus = VcpuCount::new(count).unwrap();
+        for_vcpu(&supported, index, Cores { vcpus, smt }, FEATURES)
             .as_slice()
             .to_vec()
     }
@@ -257,8 +285,11 @@ mod tests {
         let none = Features {
             tsc_deadline: false,
         };
-        let count = VcpuCount::new(1).unwrap();
-        let guest = for_vcpu(&supported, 0, count, none);
+        let one = Cores {
+            vcpus: VcpuCount::new(1).unwrap(),
+            smt: false,
+        };
+        let guest = for_vcpu(&supported, 0, one, none);
         assert_eq!(guest.as_slice()[0].ecx & ECX_TSC_DEADLINE, 0);
     }
 
@@ -325,6 +356,40 @@ mod tests {
         assert_eq!(find(&leaves, 0x8000_001d, 0)[0], 0x0121);
         assert_eq!(find(&leaves, 0x8000_001d, 3)[0], 0x0001_4163);
         assert_eq!(find(&leaves, 0x8000_001e, 0), [3, 3, 0, 0]);
+    }
+
+    #[test]
+    fn with_smt_each_two_processors_are_threads_of_a_core() {
+        let host = [
+            vendor(b"GenuineIntel", 0x1f),
+            leaf(4, 0, [0xfc00_4121, 1, 2, 3]),
+            leaf(4, 3, [0xfc0f_c163, 1, 2, 3]),
+        ];
+        let leaves = guest_on(&host, 3, 4, true);
+        for function in TOPOLOGY_LEAVES {
+            assert_eq!(find(&leaves, function, 0), [1, 2, 0x100, 3]);
+            assert_eq!(find(&leaves, function, 1), [2, 4, 0x201, 3]);
+        }
+        assert_eq!(find(&leaves, 4, 0)[0], 0x0400_4121);
+        assert_eq!(find(&leaves, 4, 3)[0], 0x0400_c163);
+    }
+
+    #[test]
+    fn with_smt_an_amd_core_has_a_number_and_two_threads() {
+        let host = [
+            vendor(b"AuthenticAMD", 0x10),
+            leaf(0x8000_001d, 0, [0x0000_4121, 0, 0, 0]),
+            leaf(0x8000_001e, 0, [9, 0x0109, 0x0300, 0]),
+        ];
+        let leaves = guest_on(&host, 5, 6, true);
+        assert_eq!(find(&leaves, 0x8000_001d, 0)[0], 0x4121);
+        assert_eq!(find(&leaves, 0x8000_001e, 0), [5, 0x0102, 0, 0]);
+    }
+
+    #[test]
+    fn a_single_processor_with_smt_is_a_core_of_its_own() {
+        let leaves = guest_on(&[vendor(b"GenuineIntel", 0x1f)], 0, 1, true);
+        assert_eq!(find(&leaves, 0xb, 0), [0, 1, 0x100, 0]);
     }
 
     #[test]

@@ -7,12 +7,14 @@ pub mod mptable;
 pub mod msrs;
 pub mod paging;
 pub mod regs;
+mod template;
 
 use kvm_bindings::CpuId;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::kvm::{Capabilities, Vcpu, VcpuError};
 use crate::memory::GuestMemory;
+use crate::spec::{CpuConfig, CpuFeatures, CpuTemplate};
 
 /// How many vCPUs a machine has: 1 to 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,39 +64,100 @@ pub struct Start {
     pub protocol: Protocol,
 }
 
+/// How the vCPUs are arranged: one package, with one or two threads a core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cores {
+    /// How many vCPUs there are.
+    pub vcpus: VcpuCount,
+    /// Whether each two of them are threads of one core, as the guest sees it.
+    pub smt: bool,
+}
+
+/// Why the processors cannot be as they were asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// A named template for processors of another maker.
+    #[error(
+        "the cpu_template {0} is for processors of the vendor {1} and this host's are another's: leave it out, or \
+         choose one for this host"
+    )]
+    OtherVendor(CpuTemplate, String),
+    /// A named template for later processors.
+    #[error(
+        "the cpu_template {0} is for processors from Cascade Lake on and this host's are older: choose T2 or T2S"
+    )]
+    TooOld(CpuTemplate),
+    /// A leaf that KVM does not support here.
+    #[error(
+        "the processor template changes the leaf {0:#x}, subleaf {1:#x}, of CPUID, which this host's KVM does not \
+         support: take it out of the template"
+    )]
+    NoLeaf(u32, u32),
+    /// A register that KVM does not have here.
+    #[error(
+        "the processor template changes the register {0:#x} (MSR), which this host's KVM does not have: take it out \
+         of the template"
+    )]
+    NoMsr(u32),
+    /// A value that KVM does not take for a register.
+    #[error(
+        "the processor template gives the register {0:#x} (MSR) the value {1:#x}, which this host's KVM refuses: \
+         change fewer of its bits"
+    )]
+    MsrRefused(u32, u64),
+    /// A call on a vCPU.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuError),
+}
+
 /// The processors of one machine: the CPUID of all vCPUs, made once.
 #[derive(Debug)]
 pub struct Processors {
     base: CpuId,
-    count: VcpuCount,
+    cores: Cores,
+    config: CpuConfig,
     features: cpuid::Features,
 }
 
 impl Processors {
-    /// Takes `supported`, what this host's KVM can give a guest (`KVM_GET_SUPPORTED_CPUID`).
-    pub fn new(supported: CpuId, capabilities: &Capabilities, count: VcpuCount) -> Self {
-        Self {
-            base: supported,
-            count,
+    /// Takes `supported`, what this host's KVM can give a guest (`KVM_GET_SUPPORTED_CPUID`), and changes it
+    /// as `wanted` asks for.
+    ///
+    /// # Errors
+    /// A template that is not for this host.
+    pub fn new(
+        supported: CpuId,
+        capabilities: &Capabilities,
+        cores: Cores,
+        wanted: &CpuFeatures,
+    ) -> Result<Self, ProcessorError> {
+        let config = template::config(wanted, supported.as_slice())?;
+        let mut base = supported;
+        template::change_leaves(&config, base.as_mut_slice())?;
+        Ok(Self {
+            base,
+            cores,
+            config,
             features: cpuid::Features {
                 tsc_deadline: capabilities.tsc_deadline,
             },
-        }
+        })
     }
 
     /// How many there are.
     pub fn count(&self) -> VcpuCount {
-        self.count
+        self.cores.vcpus
     }
 
     /// Puts `vcpu` into its first state: `start` for the first vCPU, waiting for INIT and SIPI for
     /// the others.
     ///
     /// # Errors
-    /// The KVM call that failed.
-    pub fn configure(&self, vcpu: &Vcpu, start: &Start) -> Result<(), VcpuError> {
-        let cpuid = cpuid::for_vcpu(&self.base, vcpu.index(), self.count, self.features);
+    /// The KVM call that failed, or a register of the template that KVM does not have.
+    pub fn configure(&self, vcpu: &Vcpu, start: &Start) -> Result<(), ProcessorError> {
+        let cpuid = cpuid::for_vcpu(&self.base, vcpu.index(), self.cores, self.features);
         vcpu.set_cpuid(&cpuid)?;
+        template::change_msrs(&self.config, vcpu)?;
         vcpu.set_msrs(&msrs::at_boot())?;
         let mut apic = vcpu.lapic()?;
         lapic::wire_local_interrupts(&mut apic);
