@@ -122,6 +122,15 @@ fn write_stderr(lines: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
+/// Now, in UTC with nanoseconds, as Firecracker's log lines begin.
+pub(crate) fn nanoseconds() -> String {
+    let now = SystemTime::now();
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let text = utc(now);
+    let seconds = text.split('.').next().unwrap_or_default();
+    format!("{seconds}.{:09}", since.subsec_nanos())
+}
+
 /// A point in time as RFC 3339 in UTC with milliseconds.
 fn utc(time: SystemTime) -> String {
     const DAY: u64 = 86_400;

@@ -3,6 +3,11 @@
 mod cli;
 mod console;
 mod logger;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the commands that look for VMs come next")
+)]
+mod registry;
 mod resident;
 
 use std::process::ExitCode;

@@ -1,17 +1,29 @@
 //! The subcommands, one module each, and how they end.
 
+mod api;
 mod disk;
 mod doctor;
+pub(crate) mod firecracker;
+mod inherited;
+pub(crate) mod launch;
 mod net;
 mod options;
 mod progress;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "spoken to when the socket is connected")
+)]
+pub(crate) mod ready;
 mod run;
 mod size;
 
+use std::env;
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::logger;
 
@@ -37,6 +49,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::Args>),
+    Api(Box<api::Args>),
     Doctor(doctor::Args),
 }
 
@@ -72,9 +85,50 @@ impl Failure {
 
 /// Runs the subcommand of this process's command line.
 pub(crate) fn main() -> ExitCode {
-    match Cli::parse().command {
+    if let Some(args) = as_firecracker(env::args_os()) {
+        return firecracker::main(args);
+    }
+    let cli = Cli::from_arg_matches(&command().get_matches());
+    match cli.unwrap_or_else(|error| error.exit()).command {
         Command::Run(args) => run::run(&args).unwrap_or_else(|failure| failure.report()),
+        Command::Api(args) => api::run(*args).unwrap_or_else(|failure| failure.report()),
         Command::Doctor(args) => doctor::run(&args),
+    }
+}
+
+/// The whole command line, for the parser, the help, the completions and the man pages.
+fn command() -> clap::Command {
+    Cli::command().subcommand(firecracker::command())
+}
+
+/// What stands after the name of a program that is called `firecracker`, or after that subcommand: its
+/// grammar is not clap's.
+fn as_firecracker(
+    mut args: impl Iterator<Item = OsString>,
+) -> Option<impl Iterator<Item = OsString>> {
+    let name = args.next()?;
+    let is_firecracker = |name: &OsStr| name == "firecracker";
+    if Path::new(&name).file_name().is_some_and(is_firecracker) {
+        return Some(args);
+    }
+    args.next().filter(|first| is_firecracker(first))?;
+    Some(args)
+}
+
+/// A VM's name: it stands in a line without breaking it, and in a file's name.
+fn vm_name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len())
+        && !text.starts_with('.')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "1 to 64 letters, digits, `-`, `_` and `.` were expected, and no `.` as the first"
+                .to_owned(),
+        )
     }
 }
 
@@ -91,4 +145,48 @@ fn chain(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn firecracker_args(line: &[&str]) -> Option<Vec<OsString>> {
+        as_firecracker(line.iter().map(OsString::from)).map(Iterator::collect)
+    }
+
+    #[test]
+    fn a_program_called_firecracker_has_its_command_line() {
+        for line in [
+            &["firecracker", "--id", "a"][..],
+            &["/usr/bin/firecracker", "--id", "a"],
+            &["ravelin", "firecracker", "--id", "a"],
+        ] {
+            let args = firecracker_args(line).unwrap();
+            assert_eq!(args, ["--id", "a"], "{line:?}");
+        }
+        for line in [
+            &["ravelin"][..],
+            &["ravelin", "run", "firecracker"],
+            &["firecracker/ravelin", "api"],
+            &["firecracker-v1", "api"],
+            &[],
+        ] {
+            assert_eq!(firecracker_args(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_well_made() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_name_fits_into_a_line_and_a_file_name() {
+        assert_eq!(vm_name("web-1"), Ok("web-1".to_owned()));
+        let long = "a".repeat(65);
+        for text in ["", "a b", "a\nb", "é", "a/b", "..", ".a", &long] {
+            assert!(vm_name(text).is_err(), "{text}");
+        }
+    }
 }

@@ -1,0 +1,17 @@
+//! `ravelin api`: a VM behind a socket.
+
+mod args;
+
+use std::process::ExitCode;
+
+pub(super) use self::args::Args;
+use super::Failure;
+use super::launch;
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// What kept the VM from being started, or broke it off.
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    launch::launch(args.launch()?)
+}

@@ -1,0 +1,145 @@
+//! What a VM with a socket starts from: what `ravelin api` and Firecracker's command line both come to.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use log::LevelFilter;
+
+use super::Failure;
+use super::ready::Ready;
+
+/// The longest body of a request where nothing was said, in bytes: Firecracker's default.
+pub(crate) const PAYLOAD_LIMIT: usize = 51_200;
+/// The same, as it is typed.
+pub(crate) const PAYLOAD_LIMIT_TEXT: &str = "51200";
+/// The VM's name where nothing was said: Firecracker's.
+pub(crate) const ANONYMOUS: &str = "anonymous-instance";
+
+/// A VM with a socket, or from a configuration file alone, that is to be started.
+#[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "what is read here is read when the socket is connected"
+)]
+pub(crate) struct Launch {
+    /// Whose words and exit statuses the process has.
+    pub(crate) face: Face,
+    /// The VM's name: 1 to 64 letters, digits and `-` (as ravelin, also `_` and `.`).
+    pub(crate) id: String,
+    /// The socket; none with `--no-api`, and then there is a configuration file.
+    pub(crate) api: Option<Socket>,
+    /// What the VM has before the first request.
+    pub(crate) first: First,
+    /// What is logged, where and how.
+    pub(crate) log: LogSettings,
+    /// The file or fifo for the metrics' JSON lines.
+    pub(crate) metrics_path: Option<PathBuf>,
+    /// What started this process, and when.
+    pub(crate) times: ProcessTimes,
+    /// Who is told that the socket accepts.
+    pub(crate) ready: Ready,
+    /// What the user is warned of in the log as soon as it is set up.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Whose behaviour the process shows where the two differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// Sentences for people; exit statuses 1 and 2; the VM is found by `ravelin ps`.
+    Ravelin,
+    /// Firecracker's log lines and exit statuses; no entry among the running VMs, since its names need not
+    /// differ and its root directory is its caller's.
+    Firecracker,
+}
+
+/// The socket and who may use it.
+#[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "what is read here is read when the socket is connected"
+)]
+pub(crate) struct Socket {
+    /// Where it is, or the descriptor that already listens.
+    pub(crate) listen: Listen,
+    /// The permission bits of its file; without them, what the umask leaves.
+    pub(crate) mode: Option<u32>,
+    /// The users that may use it besides root and this process's own; empty for whoever can connect.
+    pub(crate) allowed_uids: Vec<u32>,
+    /// The longest body of a request, in bytes.
+    pub(crate) payload_limit: usize,
+}
+
+/// Where requests come in.
+#[derive(Debug)]
+#[expect(
+    dead_code,
+    reason = "what is read here is read when the socket is connected"
+)]
+pub(crate) enum Listen {
+    /// A socket to be made here.
+    Path(PathBuf),
+    /// A socket that listens already, made by whoever started this process.
+    Fd(OwnedFd),
+}
+
+/// What a VM has before the first request.
+#[derive(Debug, Default)]
+#[expect(
+    dead_code,
+    reason = "what is read here is read when the socket is connected"
+)]
+pub(crate) struct First {
+    /// The whole VM as JSON, which is then started at once.
+    pub(crate) config_file: Option<PathBuf>,
+    /// The content of the metadata store as JSON.
+    pub(crate) metadata: Option<PathBuf>,
+    /// Whether the guest gets the device whose write logs how long its boot took.
+    pub(crate) boot_timer: bool,
+    /// Whether devices were to be on PCI. There is no such transport yet: whoever sets this has warned.
+    pub(crate) pci: bool,
+    /// The largest metadata store, in bytes.
+    pub(crate) mmds_size_limit: usize,
+}
+
+/// What is logged, where and how.
+#[derive(Debug, Default)]
+#[expect(
+    dead_code,
+    reason = "what is read here is read when the socket is connected"
+)]
+pub(crate) struct LogSettings {
+    /// The file or fifo; without one, stdout as Firecracker and stderr as ravelin.
+    pub(crate) path: Option<PathBuf>,
+    /// The least level; without one, info as Firecracker and warnings as ravelin.
+    pub(crate) level: Option<LevelFilter>,
+    /// Only what modules whose path begins so have to say.
+    pub(crate) module: Option<String>,
+    /// Whether lines have their level, in Firecracker's format.
+    pub(crate) show_level: bool,
+    /// Whether lines have their file and line number, in Firecracker's format.
+    pub(crate) show_origin: bool,
+}
+
+/// What Firecracker's jailer says of the time before, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ProcessTimes {
+    /// The monotonic clock when the jailer started.
+    pub(crate) start_us: Option<u64>,
+    /// The processor time of the process when it started.
+    pub(crate) start_cpu_us: Option<u64>,
+    /// The processor time of the jailer.
+    pub(crate) parent_cpu_us: Option<u64>,
+}
+
+/// Starts the VM and serves its socket to its end.
+///
+/// # Errors
+/// What kept it from starting: [`Failure::Usage`] when the description is wrong, else [`Failure::Run`].
+#[expect(clippy::needless_pass_by_value, reason = "the session owns it")]
+pub(crate) fn launch(launch: Launch) -> Result<ExitCode, Failure> {
+    Err(Failure::run(format!(
+        "the VM `{}` was not started: the socket is not connected yet",
+        launch.id
+    )))
+}

@@ -1,0 +1,102 @@
+//! One running VM's file, `NAME.json`, and whether it tells the truth.
+//!
+//! **A live VM holds a lock (`flock`) on its own file**: whoever gets the lock has found a file that was left
+//! behind, whatever process has the number in it today.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+/// The longest file that is read, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// A running VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Vm {
+    /// Its name, which no other running VM of this user has.
+    pub(crate) name: String,
+    /// The process that runs it.
+    pub(crate) pid: u32,
+    /// When the kernel started that process, in clock ticks since the host's boot (`proc_pid_stat(5)`, field
+    /// 22): another process with the same number started at another time.
+    pub(crate) pid_start: u64,
+    /// Its API's socket, as an absolute path, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Its kernel, if that was known when it was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kernel: Option<String>,
+    /// When it was started, in seconds since 1970.
+    pub(crate) started_at: u64,
+}
+
+/// What an entry's file turned out to be.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A VM that runs; for a moment also what was left behind, while somebody else looks at it.
+    Live(Vm),
+    /// What a VM has left behind.
+    Stale(Stale),
+    /// Nothing: it went away meanwhile, or is no file of ours.
+    Nothing,
+}
+
+/// A file that was left behind, locked: until it is dropped, nobody else takes or removes it.
+#[derive(Debug)]
+pub(super) struct Stale {
+    #[expect(dead_code, reason = "holds the lock")]
+    file: File,
+    path: PathBuf,
+}
+
+impl Stale {
+    /// Removes the file.
+    pub(super) fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Looks at the file at `path`.
+pub(super) fn look(path: &Path) -> io::Result<Found> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        // Somebody else has removed it, and the path may lead to a running VM's by now.
+        Ok(()) if !is_at(&file, path) => Ok(Found::Nothing),
+        Ok(()) => Ok(Found::Stale(Stale {
+            file,
+            path: path.to_owned(),
+        })),
+        Err(TryLockError::WouldBlock) => Ok(read(&file).map_or(Found::Nothing, Found::Live)),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Whether the path still leads to the open file.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), fs::symlink_metadata(path)) else {
+        return false;
+    };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
+fn read(file: &File) -> Option<Vm> {
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text).ok()?;
+    serde_json::from_slice(&text).ok()
+}
