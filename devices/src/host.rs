@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::metrics::Counter;
+
 /// The guest's RAM. Every access to it goes through vm-memory's checked accessors.
 pub type GuestRam = vm_memory::GuestMemoryMmap<()>;
 
@@ -27,6 +29,7 @@ struct Shared {
     line: EventFd,
     causes: AtomicU32,
     needs_reset: AtomicBool,
+    raised: Counter,
 }
 
 impl Interrupt {
@@ -36,12 +39,18 @@ impl Interrupt {
             line,
             causes: AtomicU32::new(0),
             needs_reset: AtomicBool::new(false),
+            raised: Counter::default(),
         }))
     }
 
     /// The eventfd behind the interrupt, for the VM to bind to a line.
     pub fn line(&self) -> &EventFd {
         &self.0.line
+    }
+
+    /// How often the interrupt was raised since it was made.
+    pub fn times_raised(&self) -> u64 {
+        self.0.raised.get()
     }
 
     /// Tells the guest that a used ring has moved.
@@ -90,6 +99,7 @@ impl Interrupt {
         self.0.causes.fetch_or(cause, Ordering::AcqRel);
         // An eventfd refuses only when its counter is full, and then the line is raised anyway.
         let _ = self.0.line.write(1);
+        self.0.raised.increment();
     }
 }
 

@@ -1,8 +1,11 @@
 //! The keyboard controller, as far as a machine without a keyboard has one: the line that resets the
 //! processor (`reboot=k`, and the reset register of the ACPI tables).
 
+use std::sync::Arc;
+
 use crate::bus::{BusDevice, Range};
 use crate::host::{End, EndSignal};
+use crate::legacy::metrics::I8042Metrics;
 
 /// The ports of the controller: data at 0x60, status and command at 0x64.
 pub const PORTS: Range = Range { base: 0x60, len: 5 };
@@ -15,12 +18,23 @@ const OUTPUT_FULL: u8 = 1;
 
 /// A keyboard controller with nothing attached.
 #[derive(Debug)]
-pub struct I8042(EndSignal);
+pub struct I8042 {
+    end: EndSignal,
+    metrics: Arc<I8042Metrics>,
+}
 
 impl I8042 {
     /// A controller whose reset line ends the guest.
     pub fn new(end: EndSignal) -> Self {
-        Self(end)
+        Self {
+            end,
+            metrics: Arc::default(),
+        }
+    }
+
+    /// The counters of this controller.
+    pub fn metrics(&self) -> Arc<I8042Metrics> {
+        Arc::clone(&self.metrics)
     }
 }
 
@@ -31,12 +45,22 @@ impl BusDevice for I8042 {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         if let (COMMAND, [status]) = (offset, data) {
             *status = OUTPUT_FULL;
+            self.metrics.read_count.increment();
+        } else {
+            self.metrics.missed_read_count.increment();
         }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if offset == COMMAND && data == [RESET] {
-            self.0.send(End::Reset);
+        let metrics = &self.metrics;
+        if let (COMMAND, [command]) = (offset, data) {
+            metrics.write_count.increment();
+            if *command == RESET {
+                metrics.reset_count.increment();
+                self.end.send(End::Reset);
+            }
+        } else {
+            metrics.missed_write_count.increment();
         }
     }
 }
@@ -65,5 +89,9 @@ mod tests {
         assert!(ends.try_recv().is_err());
         controller.write(COMMAND, &[RESET]);
         assert_eq!(ends.try_recv(), Ok(End::Reset));
+        let metrics = controller.metrics();
+        assert_eq!(metrics.reset_count.get(), 1);
+        assert_eq!(metrics.write_count.get(), 2);
+        assert_eq!(metrics.missed_write_count.get(), 2);
     }
 }

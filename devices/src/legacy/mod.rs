@@ -3,4 +3,5 @@
 pub mod cmos;
 pub mod console;
 pub mod i8042;
+pub mod metrics;
 pub mod serial;

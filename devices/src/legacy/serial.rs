@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::{BusDevice, Range};
 use crate::legacy::console::Output;
+use crate::legacy::metrics::SerialMetrics;
 
 /// The ports of COM1.
 pub const PORTS: Range = Range {
@@ -27,24 +28,34 @@ impl Trigger for Line {
     }
 }
 
-/// Tells the host that the guest has read all its input, so that more may follow.
+/// Counts bytes, and tells the host that the guest has read all its input, so that more may follow.
 #[derive(Debug)]
-struct InputRoom(Arc<EventFd>);
+struct Traffic {
+    input_room: Arc<EventFd>,
+    metrics: Arc<SerialMetrics>,
+}
 
-impl SerialEvents for InputRoom {
-    fn buffer_read(&self) {}
-    fn out_byte(&self) {}
-    fn tx_lost_byte(&self) {}
+impl SerialEvents for Traffic {
+    fn buffer_read(&self) {
+        self.metrics.read_count.increment();
+    }
+    fn out_byte(&self) {
+        self.metrics.write_count.increment();
+    }
+    fn tx_lost_byte(&self) {
+        self.metrics.error_count.increment();
+    }
     fn in_buffer_empty(&self) {
-        let _ = self.0.write(1);
+        let _ = self.input_room.write(1);
     }
 }
 
 /// A serial port.
 #[derive(Debug)]
 pub struct Serial {
-    uart: Uart<Line, InputRoom, Output>,
+    uart: Uart<Line, Traffic, Output>,
     input_room: Arc<EventFd>,
+    metrics: Arc<SerialMetrics>,
 }
 
 impl Serial {
@@ -54,11 +65,21 @@ impl Serial {
     /// When the kernel grants no eventfd.
     pub fn new(line: EventFd, output: Output) -> std::io::Result<Self> {
         let input_room = Arc::new(EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
-        let events = InputRoom(Arc::clone(&input_room));
+        let metrics = Arc::<SerialMetrics>::default();
+        let events = Traffic {
+            input_room: Arc::clone(&input_room),
+            metrics: Arc::clone(&metrics),
+        };
         Ok(Self {
             uart: Uart::with_events(Line(line), events, output),
             input_room,
+            metrics,
         })
+    }
+
+    /// The counters of this port.
+    pub fn metrics(&self) -> Arc<SerialMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Readable when the guest has read all its input.
@@ -74,15 +95,21 @@ impl Serial {
 
 impl BusDevice for Serial {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
-        if let (Ok(offset), [value]) = (u8::try_from(offset), data) {
-            *value = self.uart.read(offset);
+        match (u8::try_from(offset), data) {
+            (Ok(offset), [value]) => *value = self.uart.read(offset),
+            _ => self.metrics.missed_read_count.increment(),
         }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if let (Ok(offset), [value]) = (u8::try_from(offset), data) {
-            // The output never refuses; the line's eventfd only when it is raised already.
-            let _ = self.uart.write(offset, *value);
+        match (u8::try_from(offset), data) {
+            (Ok(offset), [value]) => {
+                // The output never refuses; the line's eventfd only when it is raised already.
+                if self.uart.write(offset, *value).is_err() {
+                    self.metrics.error_count.increment();
+                }
+            }
+            _ => self.metrics.missed_write_count.increment(),
         }
     }
 }
@@ -134,6 +161,24 @@ mod tests {
     fn wide_accesses_do_nothing() {
         let (mut serial, output, _) = port();
         serial.write(0, b"ab");
+        serial.read(0, &mut [0; 2]);
         assert_eq!(output.take(10), b"");
+        let metrics = serial.metrics();
+        assert_eq!(metrics.missed_write_count.get(), 1);
+        assert_eq!(metrics.missed_read_count.get(), 1);
+    }
+
+    #[test]
+    fn bytes_are_counted_each_way() {
+        let (mut serial, _, _) = port();
+        for byte in b"abc" {
+            serial.write(0, &[*byte]);
+        }
+        serial.input(b"xy");
+        serial.read(0, &mut [0]);
+        let metrics = serial.metrics();
+        assert_eq!(metrics.write_count.get(), 3);
+        assert_eq!(metrics.read_count.get(), 1);
+        assert_eq!(metrics.error_count.get(), 0);
     }
 }

@@ -17,6 +17,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::catalog::{Update, UpdateError};
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::{Attached, IoHandle};
+use crate::metrics::Group;
 use crate::virtio::device::{AnyDevice, Device, DeviceType, Lent};
 use crate::virtio::queue::VirtQueue;
 
@@ -132,6 +133,11 @@ impl Core {
     /// The kind of device.
     pub fn device_type(&self) -> DeviceType {
         self.device.device_type()
+    }
+
+    /// What the device counts, and goes on counting.
+    pub fn figures(&self) -> Arc<dyn Group> {
+        self.device.figures()
     }
 
     /// One doorbell a queue, for the VM to bind to the guest's notifications.
@@ -335,7 +341,7 @@ impl Core {
         });
         match self.io.attach(worker) {
             Some(attached) => self.serving = Serving::Running { attached, ready },
-            None => self.interrupt.fail(),
+            None => self.fail_activation(),
         }
         for doorbell in &self.doorbells {
             let _ = doorbell.write(1);
@@ -357,8 +363,13 @@ impl Core {
         if sound {
             self.resume();
         } else {
-            self.interrupt.fail();
+            self.fail_activation();
         }
+    }
+
+    fn fail_activation(&self) {
+        self.device.activation_failed();
+        self.interrupt.fail();
     }
 
     fn reset(&mut self) {

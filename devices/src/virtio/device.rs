@@ -1,11 +1,13 @@
 //! What a virtio device is: the contract every device folder keeps.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use event_manager::MutEventSubscriber;
 
 use crate::catalog::{Update, UpdateError};
 use crate::host::{GuestRam, Interrupt};
+use crate::metrics::Group;
 use crate::virtio::VirtQueue;
 
 /// The device types of virtio 1.2 §5 that ravelin has.
@@ -74,6 +76,12 @@ pub trait Device: Send + 'static {
     /// The driver writes to the config space. Most devices have nothing writable.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
+    /// What the device counts; the same object at every call.
+    fn figures(&self) -> Arc<dyn Group>;
+
+    /// The driver has set the device up in a way in which it cannot work. To be counted.
+    fn activation_failed(&self) {}
+
     /// Hands the backend and the queues to a worker.
     fn start(&mut self, lent: Lent) -> Self::Worker;
 
@@ -110,6 +118,8 @@ pub(crate) trait AnyDevice: Send {
     fn queue_sizes(&self) -> &'static [u16];
     fn config(&self) -> &[u8];
     fn write_config(&mut self, offset: u64, data: &[u8]);
+    fn figures(&self) -> Arc<dyn Group>;
+    fn activation_failed(&self);
     fn start(&mut self, lent: Lent) -> Box<dyn Worker>;
     fn stop(&mut self, worker: Box<dyn Worker>) -> Vec<VirtQueue>;
     fn reset(&mut self);
@@ -131,6 +141,12 @@ impl<D: Device> AnyDevice for D {
     }
     fn write_config(&mut self, offset: u64, data: &[u8]) {
         Device::write_config(self, offset, data);
+    }
+    fn figures(&self) -> Arc<dyn Group> {
+        Device::figures(self)
+    }
+    fn activation_failed(&self) {
+        Device::activation_failed(self);
     }
     fn start(&mut self, lent: Lent) -> Box<dyn Worker> {
         Box::new(Device::start(self, lent))

@@ -261,6 +261,18 @@ impl VirtQueue {
         Ok(index == Wrapping(self.ring.next_avail()))
     }
 
+    /// How many chains the driver has put that were not yet taken.
+    ///
+    /// # Errors
+    /// When the ring is outside guest memory.
+    pub fn waiting(&self, ram: &GuestRam) -> Result<u16, QueueError> {
+        if !self.ring.ready() {
+            return Ok(0);
+        }
+        let index = self.ring.avail_idx(ram, Ordering::Acquire)?;
+        Ok((index - Wrapping(self.ring.next_avail())).0)
+    }
+
     /// Back to the state after power-on.
     pub(crate) fn reset(&mut self) {
         self.ring.reset();

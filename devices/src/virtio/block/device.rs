@@ -10,6 +10,7 @@ use virtio_bindings::virtio_blk::{
 
 use crate::catalog::{self, UpdateError};
 use crate::limiter::Limiter;
+use crate::metrics::Group;
 use crate::virtio::block::config::{Cache, Config, Error, Update};
 use crate::virtio::block::disk::Disk;
 use crate::virtio::block::engine::Engine;
@@ -134,6 +135,14 @@ impl Device for Block {
         &self.space
     }
 
+    fn figures(&self) -> Arc<dyn Group> {
+        self.metrics()
+    }
+
+    fn activation_failed(&self) {
+        self.metrics.activate_fails.increment();
+    }
+
     fn start(&mut self, lent: Lent) -> BlockWorker {
         let backend = self
             .backend
@@ -150,7 +159,14 @@ impl Device for Block {
 
     fn update(&mut self, update: catalog::Update) -> Result<(), UpdateError> {
         match update {
-            catalog::Update::Block(update) => Ok(self.change(update)?),
+            catalog::Update::Block(update) => {
+                let outcome = self.change(update);
+                match &outcome {
+                    Ok(()) => self.metrics.update_count.increment(),
+                    Err(_) => self.metrics.update_fails.increment(),
+                }
+                Ok(outcome?)
+            }
             catalog::Update::Net(_) => Err(UpdateError::NotSupported),
         }
     }

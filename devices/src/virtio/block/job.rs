@@ -4,6 +4,7 @@
 //! short transfers, interrupted calls and what a file system cannot do are handled once, here.
 
 use std::io;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use vm_memory::GuestAddress;
@@ -34,6 +35,18 @@ pub(super) enum Step<'a> {
     WriteZeros(Extent),
 }
 
+/// A request that is to be done.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// What is asked for.
+    pub(super) request: Request,
+    pub(super) head: Head,
+    /// Where the status goes.
+    pub(super) status_at: GuestAddress,
+    /// When it was taken up.
+    pub(super) since: Instant,
+}
+
 /// A request that has its status and is to be given back.
 #[derive(Debug)]
 pub(super) struct Finished {
@@ -43,6 +56,10 @@ pub(super) struct Finished {
     pub(super) status: u8,
     /// The bytes of data written into guest memory.
     pub(super) written: u32,
+    /// What was asked for.
+    pub(super) request: Request,
+    /// When it was taken up.
+    pub(super) since: Instant,
     /// What the host's kernel said, if it failed the request.
     pub(super) error: Option<Errno>,
 }
@@ -65,6 +82,8 @@ enum Task {
 pub(super) struct Job {
     /// The buffers still to be moved.
     pub(super) vecs: IoVecs,
+    request: Request,
+    since: Instant,
     task: Task,
     /// The part of the disk still to be done.
     rest: Extent,
@@ -79,6 +98,8 @@ impl Job {
     pub(super) fn idle() -> Self {
         Self {
             vecs: IoVecs::with_capacity(BUFFERS),
+            request: Request::Flush,
+            since: Instant::now(),
             task: Task::Sync,
             rest: Extent::default(),
             moved: 0,
@@ -89,13 +110,14 @@ impl Job {
     }
 
     /// Takes up a request whose buffers are in `vecs`. `durable`: a write is to be durable when done.
-    pub(super) fn begin(
-        &mut self,
-        request: Request,
-        head: Head,
-        status_at: GuestAddress,
-        durable: bool,
-    ) {
+    pub(super) fn begin(&mut self, order: Order, durable: bool) {
+        let Order {
+            request,
+            head,
+            status_at,
+            since,
+        } = order;
+        (self.request, self.since) = (request, since);
         let (task, rest) = match request {
             Request::Read(extent) => (Task::Read, extent),
             Request::Write(extent) if durable => (Task::DurableWrite, extent),
@@ -165,6 +187,8 @@ impl Job {
             status_at: self.status_at,
             status,
             written: u32::try_from(written).unwrap_or(u32::MAX),
+            request: self.request,
+            since: self.since,
             error,
         })
     }
@@ -260,7 +284,13 @@ mod tests {
             job.vecs.push(&ram, GuestAddress(at), 512).unwrap();
         }
         // The memory is named and never touched.
-        job.begin(request, Head::for_tests(), GuestAddress(0), durable);
+        let order = Order {
+            request,
+            head: Head::for_tests(),
+            status_at: GuestAddress(0),
+            since: Instant::now(),
+        };
+        job.begin(order, durable);
         job
     }
 

@@ -1,6 +1,7 @@
 //! Serves a disk's requests on an io thread.
 
 use std::fmt::Display;
+use std::time::Instant;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use virtio_bindings::virtio_blk::VIRTIO_BLK_F_FLUSH;
@@ -12,7 +13,7 @@ use crate::virtio::block::SERIAL_LEN;
 use crate::virtio::block::budget::Budget;
 use crate::virtio::block::config::Cache;
 use crate::virtio::block::device::Backend;
-use crate::virtio::block::job::Finished;
+use crate::virtio::block::job::{Finished, Order};
 use crate::virtio::block::request::{HEADER_LEN, IO_ERROR, OK, Request, parse, status_address};
 use crate::virtio::poll::Poll;
 use crate::virtio::queue::Popped;
@@ -39,6 +40,10 @@ struct Serving {
     durable: bool,
     /// Whether something was completed that the guest was not told of.
     completed: bool,
+    /// Whether a chain was taken from the queue since the worker was woken.
+    has_taken: bool,
+    /// When the clock was read last: once a batch, and once for each batch of completions.
+    now: Instant,
 }
 
 /// Why a batch ended.
@@ -68,6 +73,8 @@ impl BlockWorker {
             poll: Poll::default(),
             durable,
             completed: false,
+            has_taken: false,
+            now: Instant::now(),
         }))
     }
 
@@ -91,10 +98,10 @@ impl Serving {
                 Stop::Empty => {}
                 Stop::Full if self.backend.engine.vacant().is_some() => continue,
                 // The engine's event, or the timer's, leads back here.
-                Stop::Full | Stop::Limited => return Ok(()),
+                Stop::Full | Stop::Limited => return self.leave(stop),
                 Stop::Spent => {
                     self.come_back();
-                    return Ok(());
+                    return self.leave(stop);
                 }
             }
             if !self.linger() && !self.queue.listen(&self.ram)? {
@@ -104,8 +111,21 @@ impl Serving {
         }
     }
 
+    /// Ends a turn that leaves requests behind.
+    fn leave(&mut self, why: Stop) -> Result<(), QueueError> {
+        let metrics = &self.backend.metrics;
+        if why == Stop::Full {
+            metrics.io_engine_throttled_events.increment();
+        }
+        metrics
+            .remaining_reqs_count
+            .add(self.queue.waiting(&self.ram)?.into());
+        Ok(())
+    }
+
     /// Takes requests from the queue.
     fn batch(&mut self, budget: &mut Budget) -> Result<Stop, QueueError> {
+        let mut has_time = false;
         loop {
             if budget.is_spent() {
                 return Ok(Stop::Spent);
@@ -120,9 +140,12 @@ impl Serving {
                 Popped::Empty => return Ok(Stop::Empty),
                 Popped::Malformed(head, error) => {
                     budget.spend(0);
+                    self.has_taken = true;
                     self.refuse(head, None, &error)?;
                 }
                 Popped::Chain(head) => {
+                    self.has_taken = true;
+                    self.look_at_clock(&mut has_time);
                     if !self.take(head, budget)? {
                         return Ok(Stop::Limited);
                     }
@@ -147,34 +170,35 @@ impl Serving {
             }
         };
         if !self.backend.limiter.consume(request.data_len(), 1) {
-            self.backend.metrics.throttled.increment();
+            let metrics = &self.backend.metrics;
+            metrics.rate_limiter_throttled_events.increment();
             self.queue.undo_pop(head);
             return Ok(false);
         }
         budget.spend(request.data_len());
-        self.backend.metrics.take(request);
         match request {
             Request::GetId => self.give_id(head, status_at)?,
             Request::Flush if self.backend.cache == Cache::Unsafe => {
+                self.backend.metrics.flush_count.increment();
                 self.answer(head, status_at, OK, 0)?;
             }
-            _ => self.start(request, head, status_at)?,
+            _ => self.start(Order {
+                request,
+                head,
+                status_at,
+                since: self.now,
+            })?,
         }
         Ok(true)
     }
 
-    fn start(
-        &mut self,
-        request: Request,
-        head: Head,
-        status_at: GuestAddress,
-    ) -> Result<(), QueueError> {
+    fn start(&mut self, order: Order) -> Result<(), QueueError> {
         let backend = &mut self.backend;
         let Some(job) = backend.engine.vacant() else {
-            return self.answer(head, status_at, IO_ERROR, 0);
+            return self.answer(order.head, order.status_at, IO_ERROR, 0);
         };
-        let len = u32::try_from(request.data_len()).unwrap_or(u32::MAX);
-        let listed = match request {
+        let len = u32::try_from(order.request.data_len()).unwrap_or(u32::MAX);
+        let listed = match order.request {
             Request::Read(_) => self.chain.writable_vecs(&self.ram, 0, len, &mut job.vecs),
             Request::Write(_) => {
                 let vecs = &mut job.vecs;
@@ -184,11 +208,14 @@ impl Serving {
         };
         if listed.is_err() {
             job.vecs.clear();
-            return self.answer(head, status_at, IO_ERROR, 0);
+            return self.answer(order.head, order.status_at, IO_ERROR, 0);
         }
-        job.begin(request, head, status_at, self.durable);
+        job.begin(order, self.durable);
         match backend.engine.start(&mut backend.disk) {
-            Some(finished) => self.finish(finished),
+            Some(finished) => {
+                self.now = Instant::now();
+                self.finish(finished)
+            }
             None => Ok(()),
         }
     }
@@ -198,7 +225,9 @@ impl Serving {
         // A job that has another step is passed on in the second round.
         for _ in 0..2 {
             self.backend.engine.submit();
+            let mut has_time = false;
             while let Some(finished) = self.backend.engine.next_finished(&mut self.backend.disk) {
+                self.look_at_clock(&mut has_time);
                 self.finish(finished)?;
             }
             if !self.backend.engine.has_queued() {
@@ -209,11 +238,18 @@ impl Serving {
         Ok(())
     }
 
-    fn finish(&mut self, finished: Finished) -> Result<(), QueueError> {
-        if let Some(errno) = finished.error {
-            let backend = &self.backend;
-            backend.metrics.fail(&backend.disk.id, errno);
+    /// Reads the clock once for many.
+    fn look_at_clock(&mut self, has_time: &mut bool) {
+        if !std::mem::replace(has_time, true) {
+            self.now = Instant::now();
         }
+    }
+
+    fn finish(&mut self, finished: Finished) -> Result<(), QueueError> {
+        let backend = &self.backend;
+        backend
+            .metrics
+            .finish(&backend.disk.id, &finished, self.now);
         let Finished {
             head,
             status_at,
@@ -292,6 +328,24 @@ impl Serving {
         let _ = self.queue.doorbell().write(1);
     }
 
+    /// Makes the source of an event quiet, and counts the event.
+    fn acknowledge(&mut self, source: u32) {
+        self.has_taken = false;
+        let metrics = &self.backend.metrics;
+        metrics.wakes.increment();
+        match source {
+            DOORBELL => {
+                metrics.queue_event_count.increment();
+                self.queue.silence();
+            }
+            TIMER => {
+                metrics.rate_limiter_event_count.increment();
+                self.backend.limiter.fired();
+            }
+            _ => self.backend.engine.silence(),
+        }
+    }
+
     fn watch(&self, events: &mut EventOps<'_>) -> Result<(), event_manager::Error> {
         let ready = EventSet::IN;
         events.add(Events::with_data(self.queue.doorbell(), DOORBELL, ready))?;
@@ -330,17 +384,15 @@ impl MutEventSubscriber for BlockWorker {
 
     fn process(&mut self, event: Events, events: &mut EventOps<'_>) {
         let Some(serving) = &mut self.0 else { return };
-        match event.data() {
-            DOORBELL => serving.queue.silence(),
-            TIMER => serving.backend.limiter.fired(),
-            _ => serving.backend.engine.silence(),
-        }
-        serving.backend.metrics.wakes.increment();
+        serving.acknowledge(event.data());
         serving.poll.woken();
         serving.backend.engine.hush();
         let served = serving.serve();
         if serving.backend.engine.listen() {
             serving.come_back();
+        }
+        if event.data() == DOORBELL && !serving.has_taken {
+            serving.backend.metrics.no_avail_buffer.increment();
         }
         if let Err(error) = served {
             let backend = &serving.backend;

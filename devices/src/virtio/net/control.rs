@@ -47,7 +47,7 @@ impl Control {
             let (head, written) = match self.queue.pop(&net.ram, &mut self.chain)? {
                 Popped::Empty => return self.queue.notify(&net.ram, &net.interrupt),
                 Popped::Malformed(head, _) => {
-                    net.metrics.malformed.increment();
+                    net.metrics.commands_refused.increment();
                     (head, 0)
                 }
                 Popped::Chain(head) => {

@@ -11,6 +11,7 @@ use virtio_bindings::virtio_net::{
 
 use crate::catalog::{self, UpdateError};
 use crate::limiter::{Limiter, RateLimiter};
+use crate::metrics::Group;
 use crate::virtio::net::config::{Config, Error, Update};
 use crate::virtio::net::offloads::Offloads;
 use crate::virtio::net::tap::{Port, Tap};
@@ -126,7 +127,7 @@ impl<P: Port> Backend<P> {
             if !matches!(rustix::io::read(&self.port, &mut [0_u8]), Ok(1..)) {
                 return;
             }
-            self.metrics.rx_dropped.increment();
+            self.metrics.rx_fails.increment();
         }
     }
 }
@@ -178,6 +179,14 @@ impl<P: Port> Device for Net<P> {
         &self.space
     }
 
+    fn figures(&self) -> Arc<dyn Group> {
+        self.metrics()
+    }
+
+    fn activation_failed(&self) {
+        self.metrics.activate_fails.increment();
+    }
+
     fn start(&mut self, lent: Lent) -> NetWorker<P> {
         let mut backend = self
             .backend
@@ -188,6 +197,7 @@ impl<P: Port> Device for Net<P> {
                 "net: the tap of {:?} refuses the guest's offloads: {error}",
                 self.id
             );
+            Device::activation_failed(self);
             lent.interrupt.fail();
         }
         NetWorker::new(lent, backend)

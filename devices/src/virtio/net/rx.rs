@@ -106,7 +106,7 @@ impl Rx {
                     continue;
                 }
                 Room::Starved => {
-                    net.metrics.rx_starved.increment();
+                    net.metrics.no_rx_avail_buffer.increment();
                     if self.queue.listen(&net.ram)? {
                         continue;
                     }
@@ -115,7 +115,7 @@ impl Rx {
             }
             if self.held.is_none() {
                 if !self.limiter.admit() {
-                    net.metrics.throttled.increment();
+                    net.metrics.rx_rate_limiter_throttled.increment();
                     return Ok(());
                 }
                 self.read(net, port);
@@ -143,7 +143,7 @@ impl Rx {
                     self.window.push(&net.ram, head, &self.chain);
                 }
                 Popped::Chain(head) | Popped::Malformed(head, _) if self.window.is_empty() => {
-                    net.metrics.malformed.increment();
+                    net.metrics.rx_malformed.increment();
                     self.queue.complete(&net.ram, head, 0)?;
                 }
                 // A bad chain behind good ones stays in the queue until those are gone: chains are put
@@ -198,15 +198,17 @@ impl Rx {
             // The end of a file, which a tap does not have.
             Ok(frame) if frame.len == 0 => self.is_dry = true,
             Ok(frame) if frame.len < SHORTEST || self.window.is_cut(frame) => {
-                net.metrics.rx_dropped.increment();
+                net.metrics.rx_fails.increment();
             }
             Ok(frame) => {
+                net.metrics.rx_count.increment();
                 self.limiter.charge(frame_bytes(frame), 1);
                 self.held = Some(frame);
             }
             Err(error) => {
                 self.is_dry = true;
                 if error.kind() != io::ErrorKind::WouldBlock {
+                    net.metrics.tap_read_fails.increment();
                     log::warn!("net: cannot read from the tap: {error}");
                 }
             }
@@ -232,8 +234,8 @@ impl Rx {
             return Ok(());
         }
         self.held = None;
-        net.metrics.rx_frames.increment();
-        net.metrics.rx_bytes.add(frame_bytes(frame));
+        net.metrics.rx_packets_count.increment();
+        net.metrics.rx_bytes_count.add(frame_bytes(frame));
         self.window
             .complete(&net.ram, &mut self.queue, chains, frame.len)
     }
@@ -253,7 +255,7 @@ impl Rx {
     /// would stand in the way for ever.
     fn refuse_buffers(&mut self, net: &Common) -> Result<(), QueueError> {
         self.drop_held(net);
-        net.metrics.malformed.increment();
+        net.metrics.rx_malformed.increment();
         let chains = self.window.count();
         self.window.complete(&net.ram, &mut self.queue, chains, 0)
     }
@@ -261,7 +263,7 @@ impl Rx {
     /// Gives up the held frame.
     fn drop_held(&mut self, net: &Common) {
         if self.held.take().is_some() {
-            net.metrics.rx_dropped.increment();
+            net.metrics.rx_fails.increment();
         }
     }
 }

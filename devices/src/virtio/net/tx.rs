@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::iovec::IoVecs;
 use crate::limiter::Limiter;
+use crate::metrics::Sampler;
 use crate::virtio::net::worker::Common;
 use crate::virtio::net::{HEADER, LONGEST, SHORTEST};
 use crate::virtio::poll::Poll;
@@ -35,6 +36,9 @@ pub(super) struct Tx {
     chain: Chain,
     vecs: IoVecs,
     poll: Poll,
+    sampler: Sampler,
+    /// Whether a chain was taken since the worker was woken.
+    has_taken: bool,
     /// The tap is full and the worker waits for it.
     is_stalled: bool,
 }
@@ -56,6 +60,8 @@ impl Tx {
             chain: Chain::with_capacity(size),
             vecs: IoVecs::with_capacity(usize::from(size)),
             poll: Poll::default(),
+            sampler: Sampler::default(),
+            has_taken: false,
             is_stalled: false,
         }
     }
@@ -90,11 +96,11 @@ impl Tx {
             self.queue.notify(&net.ram, &net.interrupt)?;
             match stop {
                 Stop::Empty => {}
-                Stop::Waiting => return Ok(()),
+                Stop::Waiting => return self.leave(net),
                 Stop::Spent => {
                     // More may be waiting: come back after the thread's other devices.
                     let _ = self.queue.doorbell().write(1);
-                    return Ok(());
+                    return self.leave(net);
                 }
             }
             if !self.linger(net) && !self.queue.listen(&net.ram)? {
@@ -103,6 +109,27 @@ impl Tx {
             // A driver that takes back what it put gets no endless turn.
             left = left.saturating_sub(1);
         }
+    }
+
+    /// The driver has kicked: serves the queue as [`Self::serve`] does.
+    ///
+    /// # Errors
+    /// When the queue is broken.
+    pub(super) fn kicked(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
+        net.metrics.tx_queue_event_count.increment();
+        self.has_taken = self.is_stalled;
+        self.serve(net, port)?;
+        if !self.has_taken {
+            net.metrics.no_tx_avail_buffer.increment();
+        }
+        Ok(())
+    }
+
+    /// Ends a turn that leaves frames behind.
+    fn leave(&self, net: &Common) -> Result<(), QueueError> {
+        let waiting = self.queue.waiting(&net.ram)?;
+        net.metrics.tx_remaining_reqs_count.add(waiting.into());
+        Ok(())
     }
 
     fn linger(&mut self, net: &Common) -> bool {
@@ -126,7 +153,8 @@ impl Tx {
         while *left > 0 {
             *left = left.saturating_sub(1);
             if !self.limiter.admit() {
-                net.metrics.throttled.increment();
+                self.has_taken = true;
+                net.metrics.tx_rate_limiter_throttled.increment();
                 return Ok(Stop::Waiting);
             }
             match self.queue.pop(&net.ram, &mut self.chain)? {
@@ -134,17 +162,19 @@ impl Tx {
                     Sent::Done => self.queue.complete(&net.ram, head, 0)?,
                     Sent::Full => {
                         self.queue.undo_pop(head);
-                        self.is_stalled = true;
+                        (self.is_stalled, self.has_taken) = (true, true);
                         net.metrics.tx_stalled.increment();
                         return Ok(Stop::Waiting);
                     }
                 },
                 Popped::Malformed(head, _) => {
-                    net.metrics.malformed.increment();
+                    net.metrics.tx_malformed_frames.increment();
+                    net.metrics.tx_fails.increment();
                     self.queue.complete(&net.ram, head, 0)?;
                 }
                 Popped::Empty => return Ok(Stop::Empty),
             }
+            self.has_taken = true;
         }
         Ok(Stop::Spent)
     }
@@ -154,28 +184,35 @@ impl Tx {
     fn send(&mut self, net: &Common, port: BorrowedFd<'_>) -> Sent {
         let len = usize::try_from(self.chain.readable_len()).unwrap_or(usize::MAX);
         if !(SHORTEST..=LONGEST).contains(&len) {
-            net.metrics.malformed.increment();
+            net.metrics.tx_malformed_frames.increment();
+            net.metrics.tx_fails.increment();
             return Sent::Done;
         }
         self.vecs.clear();
         let listed =
             self.chain
                 .readable_vecs(&net.ram, 0, self.chain.readable_len(), &mut self.vecs);
+        let timing = self.sampler.begin();
         let written = match listed {
             Ok(()) => self.vecs.writev(port),
             Err(_) => Err(io::ErrorKind::InvalidInput.into()),
         };
+        if let Some(timing) = timing {
+            timing.end(&net.metrics.tap_write_agg);
+        }
         match written {
             Ok(_) => {
                 let bytes = u64::try_from(len.saturating_sub(HEADER)).unwrap_or(u64::MAX);
                 self.limiter.charge(bytes, 1);
-                net.metrics.tx_frames.increment();
-                net.metrics.tx_bytes.add(bytes);
+                net.metrics.tx_count.increment();
+                net.metrics.tx_packets_count.increment();
+                net.metrics.tx_bytes_count.add(bytes);
                 Sent::Done
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Full,
             Err(_) => {
-                net.metrics.tx_dropped.increment();
+                net.metrics.tap_write_fails.increment();
+                net.metrics.tx_fails.increment();
                 Sent::Done
             }
         }

@@ -121,10 +121,14 @@ impl<P: Port> NetWorker<P> {
 
     fn serve(&mut self, event: Events) -> Result<(), QueueError> {
         match event.data() {
-            RX_KICK => self.rx.serve(&self.common, self.port.as_fd()),
-            TX_KICK => self.tx.serve(&self.common, self.port.as_fd()),
+            RX_KICK => {
+                self.common.metrics.rx_queue_event_count.increment();
+                self.rx.serve(&self.common, self.port.as_fd())
+            }
+            TX_KICK => self.tx.kicked(&self.common, self.port.as_fd()),
             COMMAND => self.obey(),
             PORT => {
+                self.common.metrics.rx_tap_event_count.increment();
                 self.rx.refilled();
                 self.rx.serve(&self.common, self.port.as_fd())?;
                 if !self.tx.is_stalled() {
@@ -134,10 +138,14 @@ impl<P: Port> NetWorker<P> {
                 self.tx.serve(&self.common, self.port.as_fd())
             }
             RX_TIMER => {
+                let metrics = &self.common.metrics;
+                metrics.rx_event_rate_limiter_count.increment();
                 self.rx.limiter.fired();
                 self.rx.serve(&self.common, self.port.as_fd())
             }
             TX_TIMER => {
+                let metrics = &self.common.metrics;
+                metrics.tx_rate_limiter_event_count.increment();
                 self.tx.limiter.fired();
                 self.tx.serve(&self.common, self.port.as_fd())
             }
@@ -169,6 +177,7 @@ impl<P: Port> NetWorker<P> {
     }
 
     fn give_up(&mut self, events: &mut EventOps<'_>) {
+        self.common.metrics.event_fails.increment();
         self.common.interrupt.fail();
         for source in self.sources() {
             let _ = events.remove(source);

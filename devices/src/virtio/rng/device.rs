@@ -1,7 +1,10 @@
 //! The entropy source between two lives of its worker.
 
 use std::fs::File;
+use std::sync::Arc;
 
+use crate::metrics::Group;
+use crate::virtio::rng::Metrics;
 use crate::virtio::rng::config::{Config, Error};
 use crate::virtio::rng::worker::RngWorker;
 use crate::virtio::{Device, DeviceType, Lent, VirtQueue};
@@ -14,6 +17,7 @@ const QUEUE_SIZES: &[u16] = &[256];
 pub struct Rng {
     /// With the worker while the device runs.
     source: Option<File>,
+    metrics: Arc<Metrics>,
 }
 
 impl Rng {
@@ -25,6 +29,7 @@ impl Rng {
         let source = File::open("/dev/urandom").map_err(Error::Source)?;
         Ok(Self {
             source: Some(source),
+            metrics: Arc::default(),
         })
     }
 }
@@ -45,9 +50,17 @@ impl Device for Rng {
         &[]
     }
 
+    fn figures(&self) -> Arc<dyn Group> {
+        self.metrics.clone()
+    }
+
+    fn activation_failed(&self) {
+        self.metrics.activate_fails.increment();
+    }
+
     fn start(&mut self, lent: Lent) -> RngWorker {
         let source = self.source.take().expect("a stopped device has its source");
-        RngWorker::new(lent, source)
+        RngWorker::new(lent, source, Arc::clone(&self.metrics))
     }
 
     fn stop(&mut self, worker: RngWorker) -> Vec<VirtQueue> {

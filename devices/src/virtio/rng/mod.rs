@@ -2,6 +2,7 @@
 
 mod config;
 mod device;
+mod metrics;
 mod worker;
 
 #[cfg(test)]
@@ -9,3 +10,4 @@ mod tests;
 
 pub use config::{Config, Error};
 pub use device::Rng;
+pub use metrics::Metrics;

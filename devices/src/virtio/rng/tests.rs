@@ -3,6 +3,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::catalog::Spec;
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
+use crate::metrics::Value;
 use crate::virtio::Core;
 use crate::virtio::contract::Contract;
 use crate::virtio::driver::{Buffer, DATA, Driver};
@@ -65,4 +66,19 @@ fn more_requests_than_one_turn_takes_all_come_back() {
     for _ in 0..200 {
         assert_eq!(driver.wait_used(0).1, 8);
     }
+}
+
+#[test]
+fn bytes_given_to_the_guest_are_counted() {
+    let mut figures = None;
+    let mut driver = Driver::new(|ram, io, interrupt| {
+        let core = build(ram, io, interrupt);
+        figures = Some(core.figures());
+        core
+    });
+    driver.negotiate(u64::MAX);
+    exchange(&mut driver);
+    let figures = figures.unwrap().figures();
+    let bytes = figures.iter().find(|figure| figure.key == "entropy_bytes");
+    assert_eq!(bytes.unwrap().value, Value::Count(128));
 }

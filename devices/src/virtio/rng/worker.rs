@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use vmm_sys_util::epoll::EventSet;
@@ -9,6 +10,7 @@ use vmm_sys_util::epoll::EventSet;
 use crate::host::{GuestRam, Interrupt};
 use crate::iovec::IoVecs;
 use crate::virtio::queue::Popped;
+use crate::virtio::rng::Metrics;
 use crate::virtio::{Chain, Lent, QueueError, VirtQueue, Worker};
 
 /// The most bytes one request gets; the driver asks again for more. Linux asks for 64.
@@ -24,10 +26,11 @@ pub struct RngWorker {
     source: File,
     chain: Chain,
     vecs: IoVecs,
+    metrics: Arc<Metrics>,
 }
 
 impl RngWorker {
-    pub(super) fn new(mut lent: Lent, source: File) -> Self {
+    pub(super) fn new(mut lent: Lent, source: File, metrics: Arc<Metrics>) -> Self {
         let queue = lent.queues.pop().expect("the device is lent its one queue");
         Self {
             chain: Chain::with_capacity(queue.size()),
@@ -36,6 +39,7 @@ impl RngWorker {
             interrupt: lent.interrupt,
             queue,
             source,
+            metrics,
         }
     }
 
@@ -69,6 +73,7 @@ impl RngWorker {
         let (head, written) = match self.queue.pop(&self.ram, &mut self.chain)? {
             Popped::Empty => return Ok(false),
             Popped::Malformed(head, error) => {
+                self.metrics.entropy_event_fails.increment();
                 log::debug!("rng: {error}");
                 (head, 0)
             }
@@ -90,6 +95,12 @@ impl RngWorker {
             return 0;
         }
         let read = self.vecs.readv(self.source.as_fd()).unwrap_or_default();
+        let metrics = &self.metrics;
+        metrics.requests.increment();
+        metrics
+            .entropy_bytes
+            .add(u64::try_from(read).unwrap_or_default());
+        metrics.host_rng_fails.add((read == 0).into());
         u32::try_from(read).unwrap_or_default()
     }
 }
@@ -104,8 +115,10 @@ impl MutEventSubscriber for RngWorker {
 
     fn process(&mut self, event: Events, events: &mut EventOps<'_>) {
         self.queue.silence();
+        self.metrics.entropy_event_count.increment();
         if let Err(error) = self.serve() {
             log::warn!("rng: {error}");
+            self.metrics.entropy_event_fails.increment();
             self.interrupt.fail();
             let _ = events.remove(event);
         }

@@ -106,7 +106,7 @@ fn limits_hold_requests_back_and_lose_none() {
         // The first is free, and each of the others needs a token that takes 20 ms: on a busy host some are
         // there before they are asked for.
         assert!(start.elapsed().as_millis() >= 99);
-        assert_ne!(metrics.throttled.get(), 0);
+        assert_ne!(metrics.rate_limiter_throttled_events.get(), 0);
     }
 }
 

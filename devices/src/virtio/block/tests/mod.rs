@@ -1,6 +1,7 @@
 //! A disk as its driver sees it, with both engines.
 
 mod changes;
+mod figures;
 mod load;
 mod refusals;
 mod requests;

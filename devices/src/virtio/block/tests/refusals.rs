@@ -149,7 +149,7 @@ fn a_host_without_space_is_an_error_of_the_guest_only() {
             let answer = write(&mut driver, 0, &[1; 512]);
             assert_eq!((answer.status, answer.used), (IO_ERROR, 1));
         }
-        assert_eq!(metrics.failed.get(), 3);
+        assert_eq!(metrics.execute_fails.get(), 3);
         assert!(!driver.needs_reset());
         assert_eq!(read(&mut driver, 0, 512).status, OK);
     }

@@ -49,7 +49,7 @@ fn what_is_no_frame_goes_back_and_no_further() {
     }
     send(&mut driver, &frame(3, 14));
     assert_eq!(far.receive(), frame(3, 14));
-    assert_eq!(far.metrics().malformed.get(), 4);
+    assert_eq!(far.metrics().tx_malformed_frames.get(), 4);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_full_tap_holds_frames_back_and_loses_none() {
         }
     }
     assert_ne!(far.metrics().tx_stalled.get(), 0);
-    assert_eq!(far.metrics().tx_frames.get(), 60);
+    assert_eq!(far.metrics().tx_packets_count.get(), 60);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn limited_frames_leave_late_but_all_of_them() {
         assert_eq!(far.receive(), frame(6, 100));
         driver.wait_used(TX);
     }
-    assert_ne!(far.metrics().throttled.get(), 0);
+    assert_ne!(far.metrics().tx_rate_limiter_throttled.get(), 0);
 }
 
 #[test]
@@ -154,6 +154,6 @@ fn a_cable_without_another_end_drops_frames_and_the_guest_lives() {
     for _ in 0..3 {
         send(&mut driver, &frame(7, 100));
     }
-    assert_eq!(metrics.tx_dropped.get(), 3);
+    assert_eq!(metrics.tap_write_fails.get(), 3);
     assert!(!driver.needs_reset());
 }
