@@ -1,5 +1,11 @@
 //! The `ravelin` command: parse, run, exit code. The only place where an error chain is printed.
 
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the command does not open the socket yet"
+)]
+mod api;
 mod cli;
 mod console;
 mod logger;

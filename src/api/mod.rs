@@ -1,0 +1,3 @@
+//! The REST socket.
+
+pub(crate) mod http;
