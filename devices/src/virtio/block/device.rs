@@ -11,7 +11,7 @@ use virtio_bindings::virtio_blk::{
 use crate::catalog::{self, UpdateError};
 use crate::limiter::Limiter;
 use crate::metrics::Group;
-use crate::virtio::block::config::{Cache, Config, Error, Update};
+use crate::virtio::block::config::{self, Cache, Config, Error, Update};
 use crate::virtio::block::disk::Disk;
 use crate::virtio::block::engine::Engine;
 use crate::virtio::block::worker::BlockWorker;
@@ -21,6 +21,8 @@ use crate::virtio::{Device, DeviceType, Lent, VirtQueue};
 /// A disk over a file or block device of the host.
 #[derive(Debug)]
 pub struct Block {
+    /// What serves the disk where its file permits.
+    asked_engine: config::Engine,
     features: u64,
     space: [u8; space::LEN],
     metrics: Arc<Metrics>,
@@ -50,16 +52,14 @@ impl Block {
 
     /// A disk over a backend that was measured.
     pub(super) fn over(config: &Config, disk: Disk) -> Result<Self, Error> {
-        let engine = Engine::new(config.engine).map_err(|source| Error::Uring {
-            id: config.id.clone(),
-            source,
-        })?;
+        let engine = engine_for(config.engine, &disk)?;
         let limiter = Limiter::new(&config.limiter).map_err(|source| Error::Timer {
             id: config.id.clone(),
             source,
         })?;
         let metrics = Arc::new(Metrics::default());
         Ok(Self {
+            asked_engine: config.engine,
             features: features(config),
             space: space::layout(disk.capacity),
             metrics: Arc::clone(&metrics),
@@ -84,7 +84,11 @@ impl Block {
             .as_mut()
             .expect("a stopped device has its backend");
         let other = match update.file {
-            Some(file) => Some(backend.disk.with_file(file)?),
+            Some(file) => {
+                let disk = backend.disk.with_file(file)?;
+                let engine = engine_for(self.asked_engine, &disk)?;
+                Some((disk, engine))
+            }
             None => None,
         };
         if let Some(limits) = &update.limiter {
@@ -96,12 +100,34 @@ impl Block {
             backend.limiter.update(limits).map_err(wrap)?;
         }
         match other {
-            Some(disk) => backend.disk = disk,
+            Some((disk, engine)) => {
+                backend.disk = disk;
+                backend.engine = engine;
+            }
             None => backend.disk.measure()?,
         }
         self.space = space::layout(backend.disk.capacity);
         Ok(())
     }
+}
+
+/// The engine for `disk`, where `asked` was asked for.
+///
+/// A file system in memory cannot say that a request would not block, so the kernel hands each request of a
+/// ring to a thread of its own (`io-wq`): a system call at once is twice as fast there.
+fn engine_for(asked: config::Engine, disk: &Disk) -> Result<Engine, Error> {
+    let id = &disk.id;
+    let kind = match asked {
+        config::Engine::Uring if disk.lives_in_memory() => {
+            log::info!("disk `{id}`: its file lives in memory, so it is served without io_uring");
+            config::Engine::Sync
+        }
+        other => other,
+    };
+    Engine::new(kind).map_err(|source| Error::Uring {
+        id: id.clone(),
+        source,
+    })
 }
 
 /// The features offered (virtio 1.2 §5.2.3).
@@ -169,5 +195,80 @@ impl Device for Block {
             }
             catalog::Update::Net(_) => Err(UpdateError::NotSupported),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+    use crate::limiter::RateLimiter;
+
+    const SIZE: u64 = 4096;
+
+    fn in_memory() -> File {
+        let file = File::from(memfd_create("disk", MemfdFlags::CLOEXEC).unwrap());
+        file.set_len(SIZE).unwrap();
+        file
+    }
+
+    fn on_storage() -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(SIZE).unwrap();
+        file
+    }
+
+    fn disk(file: File) -> Block {
+        let config = Config {
+            id: "rootfs".into(),
+            serial: None,
+            read_only: false,
+            cache: Cache::Writeback,
+            engine: config::Engine::Uring,
+            limiter: RateLimiter::default(),
+        };
+        Block::new(&config, file).unwrap()
+    }
+
+    fn over(file: File) -> Update {
+        Update {
+            file: Some(file),
+            limiter: None,
+        }
+    }
+
+    fn has_a_ring(block: &Block) -> bool {
+        matches!(block.backend.as_ref().unwrap().engine, Engine::Uring(_))
+    }
+
+    #[test]
+    fn a_disk_in_memory_is_served_without_io_uring() {
+        assert!(!has_a_ring(&disk(in_memory())));
+    }
+
+    #[test]
+    fn another_file_gets_the_engine_that_suits_it() {
+        let storage = Disk::new(on_storage(), "", [0; 20], false).unwrap();
+        if storage.lives_in_memory() || Engine::new(config::Engine::Uring).is_err() {
+            eprintln!("SKIPPED: there is no io_uring here, or temporary files live in memory");
+            return;
+        }
+        let mut block = disk(on_storage());
+        assert!(has_a_ring(&block));
+        block.change(over(in_memory())).unwrap();
+        assert!(!has_a_ring(&block));
+        block.change(Update::default()).unwrap();
+        assert!(!has_a_ring(&block));
+        block.change(over(on_storage())).unwrap();
+        assert!(has_a_ring(&block));
+    }
+
+    #[test]
+    fn a_device_node_does_not_live_in_memory_though_its_name_does() {
+        let mut disk = Disk::new(in_memory(), "", [0; 20], false).unwrap();
+        assert!(disk.lives_in_memory());
+        disk.file = File::open("/dev/null").unwrap();
+        assert!(!disk.lives_in_memory());
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt};
 
-use rustix::fs::{FallocateFlags, OFlags, SeekFrom, fallocate, fcntl_getfl, fdatasync, seek};
+use rustix::fs::{
+    FallocateFlags, FsWord, OFlags, SeekFrom, fallocate, fcntl_getfl, fdatasync, fstatfs, seek,
+};
 use rustix::io::Errno;
 
 use crate::iovec::IoVecs;
@@ -14,6 +16,9 @@ use crate::virtio::block::{SECTOR, SERIAL_LEN};
 
 /// What is written where zeros are asked for and the file system has no better way.
 pub(super) static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// tmpfs and ramfs (Linux `uapi/linux/magic.h`).
+const IN_MEMORY: [FsWord; 2] = [0x0102_1994, 0x8584_58f6];
 
 /// A part of the disk in bytes, inside its capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,6 +135,14 @@ impl Disk {
             source,
         })?;
         Ok(())
+    }
+
+    /// Whether the file is one of tmpfs (`memfd_create` too) or ramfs.
+    pub(super) fn lives_in_memory(&self) -> bool {
+        // The node of a block device may lie on such a file system (devtmpfs); its data does not.
+        let is_file = self.file.metadata().is_ok_and(|meta| meta.is_file());
+        let kind = fstatfs(&self.file).map(|system| system.f_type);
+        is_file && kind.is_ok_and(|kind| IN_MEMORY.contains(&kind))
     }
 
     /// The bytes the guest may reach.

@@ -15,6 +15,7 @@ use crate::catalog::Spec;
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
 use crate::virtio::Core;
+use crate::virtio::block::disk::Disk;
 use crate::virtio::block::{Config, Engine, engine};
 use crate::virtio::driver::{Buffer, DATA, Driver};
 
@@ -42,6 +43,13 @@ const SIZE: u64 = 1 << 20;
 /// The engines that this host has.
 fn engines() -> Vec<Engine> {
     let mut engines = vec![Engine::Sync];
+    if Disk::new(image(512).into_file(), "", [0; 20], true)
+        .unwrap()
+        .lives_in_memory()
+    {
+        eprintln!("SKIPPED: the io_uring engine, which does not serve temporary files in memory");
+        return engines;
+    }
     match engine::Engine::new(Engine::Uring) {
         Ok(_) => engines.push(Engine::Uring),
         Err(error) => eprintln!("SKIPPED: the io_uring engine, which this host lacks: {error}"),
