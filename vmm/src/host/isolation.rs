@@ -5,6 +5,7 @@ use std::io;
 use super::cgroup;
 use super::read;
 use super::report::{Finding, Row, Section};
+use super::seccomp::{self, TrialError};
 use super::syscalls;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -16,7 +17,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "seccomp",
             "seccomp",
-            seccomp(syscalls::seccomp_can_kill_process()),
+            seccomp(seccomp::trial(), syscalls::seccomp_can_kill_process()),
         ),
         row("lsm", "security module", look_at_modules()),
     ]
@@ -92,14 +93,18 @@ fn landlock(abi: io::Result<i64>) -> Finding {
     }
 }
 
-fn seccomp(available: io::Result<()>) -> Finding {
-    match available {
-        Ok(()) => Finding::ok("filters can kill the process"),
-        Err(error) => Finding::warning(
-            format!("filters cannot kill the process: {error}"),
-            "use a kernel with CONFIG_SECCOMP_FILTER, outside a container that forbids seccomp(2)",
-        ),
-    }
+fn seccomp(trial: Result<(), TrialError>, kill: io::Result<()>) -> Finding {
+    let fault = match (trial, kill) {
+        (Ok(()), Ok(())) => {
+            return Finding::ok("a trial filter refused its call; filters can kill the process");
+        }
+        (Err(error), _) => format!("a trial filter failed: {error}"),
+        (Ok(()), Err(error)) => format!("filters cannot kill the process: {error}"),
+    };
+    Finding::warning(
+        fault,
+        "use a kernel with CONFIG_SECCOMP_FILTER, outside a container that forbids seccomp(2)",
+    )
 }
 
 fn look_at_modules() -> Finding {
@@ -201,8 +206,17 @@ mod tests {
 
     #[test]
     fn a_missing_seccomp_is_a_warning() {
-        assert_eq!(seccomp(Ok(())).level, Level::Ok);
-        assert_eq!(seccomp(error(libc::ENOSYS)).level, Level::Warning);
+        assert_eq!(seccomp(Ok(()), Ok(())).level, Level::Ok);
+        let no_kill = seccomp(Ok(()), error(libc::ENOSYS));
+        assert_eq!(no_kill.level, Level::Warning);
+        let ignored = Err(TrialError::Ignored("Pid(7)".to_owned()));
+        let finding = seccomp(ignored, Ok(()));
+        assert_eq!(finding.level, Level::Warning);
+        assert!(
+            finding.evidence.contains("did not obey"),
+            "{}",
+            finding.evidence
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod machine;
 mod probe;
 mod read;
 mod report;
+mod seccomp;
 mod syscalls;
 
 pub use report::{Finding, Level, Report, Row, Section, Verdict};
