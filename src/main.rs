@@ -11,7 +11,7 @@ mod console;
 mod logger;
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "the commands that look for VMs come next")
+    expect(dead_code, reason = "VMs are entered when the socket is connected")
 )]
 mod registry;
 mod resident;
