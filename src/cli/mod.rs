@@ -1,17 +1,14 @@
 //! The subcommands, one module each, and how they end.
 
 mod api;
-mod client;
-mod ctl;
 mod disk;
 mod doctor;
 pub(crate) mod firecracker;
 mod inherited;
 pub(crate) mod launch;
+mod nearest;
 mod net;
 mod options;
-mod progress;
-mod ps;
 #[cfg_attr(
     not(test),
     expect(dead_code, reason = "spoken to when the socket is connected")
@@ -19,12 +16,10 @@ mod ps;
 pub(crate) mod ready;
 mod run;
 mod size;
-mod style;
 
 use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -55,8 +50,6 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Api(Box<api::Args>),
-    Ps(ps::Args),
-    Ctl(Box<ctl::Args>),
     Doctor(doctor::Args),
 }
 
@@ -96,14 +89,11 @@ pub(crate) fn main() -> ExitCode {
         return firecracker::main(args);
     }
     let cli = Cli::from_arg_matches(&command().get_matches());
-    let done = match cli.unwrap_or_else(|error| error.exit()).command {
-        Command::Run(args) => run::run(&args),
-        Command::Api(args) => api::run(*args),
-        Command::Ps(args) => ps::run(&args),
-        Command::Ctl(args) => ctl::run(*args),
-        Command::Doctor(args) => Ok(doctor::run(&args)),
-    };
-    done.unwrap_or_else(|failure| failure.report())
+    match cli.unwrap_or_else(|error| error.exit()).command {
+        Command::Run(args) => run::run(&args).unwrap_or_else(|failure| failure.report()),
+        Command::Api(args) => api::run(*args).unwrap_or_else(|failure| failure.report()),
+        Command::Doctor(args) => doctor::run(&args),
+    }
 }
 
 /// The whole command line, for the parser, the help, the completions and the man pages.
@@ -123,11 +113,6 @@ fn as_firecracker(
     }
     args.next().filter(|first| is_firecracker(first))?;
     Some(args)
-}
-
-/// Prints what was asked for. Who reads the start only has read what it wanted.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// A VM's name: it stands in a line without breaking it, and in a file's name.

@@ -2,5 +2,6 @@
 
 pub(crate) mod escape;
 pub(crate) mod line;
+pub(crate) mod progress;
 pub(crate) mod sink;
 pub(crate) mod terminal;

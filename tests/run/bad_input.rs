@@ -70,7 +70,7 @@ fn inside(directory: &Path, name: &str) -> String {
 #[test]
 fn without_a_kernel_it_says_which_flag_names_one() {
     let none: [&str; 0] = [];
-    refuses(none, USAGE, &["no kernel", "--kernel FILE"]);
+    refuses(none, USAGE, &["No kernel was given", "--kernel FILE"]);
 }
 
 #[test]

@@ -137,11 +137,7 @@ fn a_configuration_file_of_firecrackers_boots() {
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_those_that_there_are() {
     let text = "{\n  \"boot-sauce\": {}\n}";
-    refuses(
-        text,
-        2,
-        "unknown field `boot-sauce`, expected one of `boot-source`",
-    );
+    refuses(text, 2, "did you mean `boot-source`?");
     refuses(text, 2, "line 2");
     refuses(
         r#"{"machine-config": {"ht_enabled": true}}"#,
@@ -173,22 +169,15 @@ fn a_configuration_without_end_is_refused() {
 }
 
 #[test]
-fn a_key_of_firecrackers_for_what_is_lacking_is_named() {
-    for key in [
-        "vsock",
-        "balloon",
-        "mmds-config",
-        "logger",
-        "cpu-config",
-        "pmem",
+fn a_device_that_this_version_cannot_build_is_named() {
+    for (key, value) in [
+        ("vsock", r#"{"guest_cid": 3, "uds_path": "v.sock"}"#),
+        ("balloon", r#"{"amount_mib": 1, "deflate_on_oom": false}"#),
+        ("pmem", r#"[{"id": "a", "path_on_host": "p"}]"#),
+        ("memory-hotplug", r#"{"total_size_mib": 128}"#),
     ] {
-        let text =
-            format!(r#"{{"boot-source": {{"kernel_image_path": "k"}}, "{key}": {{"a": 1}}}}"#);
-        refuses(
-            &text,
-            2,
-            &format!("`{key}` is not supported by this version"),
-        );
+        let text = format!(r#"{{"boot-source": {{"kernel_image_path": "k"}}, "{key}": {value}}}"#);
+        refuses(&text, 2, "this version cannot build it");
     }
 }
 

@@ -59,7 +59,7 @@ impl fmt::Display for GuestEnd {
 }
 
 /// What a guest has left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Finish {
     /// The status that its init has written to the power block, if it has.
     pub exit_status: Option<u8>,

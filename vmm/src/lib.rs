@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`spec`] | the whole VM as plain data, and its validation |
 //! | [`controller`], [`command`] | before the boot and after it, and what may be asked |
+//! | [`open`] | what a description names, opened |
+//! | [`events`] | what happens to a VM, for whoever watches |
 //! | [`memory`] | guest memory, and files mapped into it |
 //! | [`kvm`] | the only user of the KVM interface |
 //! | [`arch`] | what differs between processor architectures |
@@ -18,8 +20,13 @@ pub mod command;
 pub mod controller;
 pub mod end;
 mod event;
+pub mod events;
 pub mod host;
 pub mod kvm;
 pub mod machine;
 pub mod memory;
+pub mod open;
 pub mod spec;
+
+/// The metadata service.
+pub use devices::mmds;

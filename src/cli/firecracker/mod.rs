@@ -17,7 +17,7 @@ use super::launch::{
     self, ANONYMOUS, Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
 use super::ready::Ready;
-use super::{Failure, chain, print};
+use super::{Failure, chain};
 use crate::logger;
 
 /// The version that the interface is that of.
@@ -136,6 +136,11 @@ fn answer(text: &str) -> ExitCode {
 /// A log line of before the log is set up.
 fn line(text: &str) -> String {
     format!("{} [{ANONYMOUS}:main] {text}\n", logger::nanoseconds())
+}
+
+/// Who reads the start only has read what it wanted.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// The VM that the flags describe.

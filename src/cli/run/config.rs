@@ -8,6 +8,7 @@ use vmm::boot::{CommandLine, CommandLineError};
 use vmm::spec::{Entropy, Spec, SpecError};
 
 use super::{Args, Failure};
+use crate::cli::nearest;
 use crate::console::terminal;
 
 /// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
@@ -49,8 +50,9 @@ fn read(path: &Path) -> Result<Spec, Failure> {
         } else {
             "is not JSON"
         };
+        let hint = nearest::suggestion(&error.to_string());
         Failure::usage(format!(
-            "the configuration {name} {wrong}: {error}; --print-config shows what one looks like"
+            "the configuration {name} {wrong}: {error}{hint}; --print-config shows what one looks like"
         ))
     })
 }
@@ -119,7 +121,7 @@ fn free_id(kind: &str, first: usize, taken: impl Fn(&str) -> bool) -> String {
 }
 
 fn apply_boot(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
-    let boot = &mut spec.boot_source;
+    let boot = spec.boot_source.get_or_insert_default();
     if let Some(kernel) = &args.kernel {
         boot.kernel_image_path = text(kernel)?;
     }
@@ -155,10 +157,10 @@ fn command_line(configured: Option<&str>, args: &Args) -> Result<String, Command
 /// When the command line holds what it cannot.
 pub(super) fn tell_of_terminal(spec: &mut Spec, args: &Args) -> Result<(), CommandLineError> {
     if args.command.is_empty() {
-        let mut line =
-            CommandLine::bare(spec.boot_source.boot_args.as_deref().unwrap_or_default())?;
+        let boot = spec.boot_source.get_or_insert_default();
+        let mut line = CommandLine::bare(boot.boot_args.as_deref().unwrap_or_default())?;
         line.add(&terminal_parameters())?;
-        spec.boot_source.boot_args = Some(line.text());
+        boot.boot_args = Some(line.text());
     }
     Ok(())
 }

@@ -1,23 +1,9 @@
 //! Why a guest no longer runs, as a sentence and an exit status.
 
-use std::time::Duration;
-
 use vmm::end::{Finish, GuestEnd};
 
 use crate::cli::Failure;
-
-/// Why the guest no longer runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Its own doing.
-    Guest(GuestEnd),
-    /// `--timeout`, which was this long.
-    Timeout(Duration),
-    /// Ctrl-A x or SIGINT.
-    Stopped,
-    /// A second SIGTERM or SIGHUP.
-    Terminated,
-}
+use crate::session::Ending;
 
 /// What the user hears last, and ravelin's exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,35 +14,35 @@ pub(super) struct LastWord {
     pub(super) status: u8,
 }
 
-impl Ending {
-    /// The last word about a guest that has left `finish` behind.
-    ///
-    /// # Errors
-    /// When the guest did not end but KVM could not go on with it.
-    pub(super) fn last_word(self, finish: &Finish) -> Result<LastWord, Failure> {
-        let (text, status) = match self {
-            Self::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
-            Self::Stopped => ("the guest was ended by its user".to_owned(), 130),
-            Self::Terminated => ("the guest was ended by a second signal".to_owned(), 143),
-            Self::Guest(GuestEnd::PowerOff) => match finish.exit_status {
-                Some(status) => (
-                    format!("the guest powered off; its command's status was {status}"),
-                    status,
-                ),
-                None => ("the guest powered off".to_owned(), 0),
-            },
-            Self::Guest(GuestEnd::Reset) if finish.panicked => {
-                ("the guest's kernel panicked".to_owned(), 121)
-            }
-            Self::Guest(GuestEnd::Reset) => (
-                "the guest rebooted; run ravelin again to boot it again".to_owned(),
-                120,
+/// The last word about a guest that has ended in this way and left `finish` behind.
+///
+/// # Errors
+/// When the guest did not end but KVM could not go on with it.
+pub(super) fn last_word(ending: Ending, finish: &Finish) -> Result<LastWord, Failure> {
+    let (text, status) = match ending {
+        Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
+        Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
+        Ending::Signal(_) | Ending::Unserved => {
+            ("the guest was ended by a second signal".to_owned(), 143)
+        }
+        Ending::Guest(GuestEnd::PowerOff) => match finish.exit_status {
+            Some(status) => (
+                format!("the guest powered off; its command's status was {status}"),
+                status,
             ),
-            Self::Guest(end @ GuestEnd::TripleFault) => (end.to_string(), 122),
-            Self::Guest(broken) => return Err(explained(broken)),
-        };
-        Ok(LastWord { text, status })
-    }
+            None => ("the guest powered off".to_owned(), 0),
+        },
+        Ending::Guest(GuestEnd::Reset) if finish.panicked => {
+            ("the guest's kernel panicked".to_owned(), 121)
+        }
+        Ending::Guest(GuestEnd::Reset) => (
+            "the guest rebooted; run ravelin again to boot it again".to_owned(),
+            120,
+        ),
+        Ending::Guest(end @ GuestEnd::TripleFault) => (end.to_string(), 122),
+        Ending::Guest(broken) => return Err(explained(broken)),
+    };
+    Ok(LastWord { text, status })
 }
 
 /// What KVM could not go on with, the host's examination may explain.
@@ -69,6 +55,10 @@ fn explained(broken: GuestEnd) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use nix::sys::signal::Signal;
+
     use super::*;
 
     const NOTHING: Finish = Finish {
@@ -77,7 +67,7 @@ mod tests {
     };
 
     fn word(ending: Ending, finish: Finish) -> (String, u8) {
-        let word = ending.last_word(&finish).unwrap();
+        let word = last_word(ending, &finish).unwrap();
         (word.text, word.status)
     }
 
@@ -109,7 +99,12 @@ mod tests {
                 124,
             ),
             (Ending::Stopped, NOTHING, "ended by its user", 130),
-            (Ending::Terminated, NOTHING, "second signal", 143),
+            (
+                Ending::Signal(Signal::SIGTERM),
+                NOTHING,
+                "second signal",
+                143,
+            ),
         ] {
             let (text, given) = word(ending, finish);
             assert!(text.contains(says), "{text}");

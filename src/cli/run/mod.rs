@@ -3,24 +3,21 @@
 mod args;
 mod config;
 mod ending;
-mod input;
-mod session;
-mod signals;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use vmm::controller::{Draft, StartError};
+use vmm::controller::{Controller, Draft, StartError};
+use vmm::mmds::{self, Mmds};
 use vmm::spec::Spec;
 
 pub(super) use self::args::Args;
 use self::args::Console;
-use self::session::{Session, Surroundings};
-use self::signals::Signals;
 use super::Failure;
-use super::progress::Progress;
+use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::logger;
+use crate::session::{Manners, ProcessHost, Session, Signals, Surroundings};
 
 /// Runs the subcommand.
 ///
@@ -34,13 +31,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     config::tell_of_terminal(&mut spec, args).map_err(Failure::usage)?;
     let draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
+    let (host, sinks) = ProcessHost::new(None);
     let surroundings = Surroundings {
         sink: sink(&args.console)?,
+        sinks,
+        has_input: args.console == Console::Tty,
         // Before the first thread starts: the threads inherit which signals wait for the event loop.
         signals: Signals::take().map_err(Failure::run)?,
         progress: Progress::new(!args.quiet),
+        timeout: args.timeout,
+        manners: Manners::Attended { quiet: args.quiet },
     };
-    Session::start(draft, surroundings, args)?.serve()
+    let mmds = Mmds::new(mmds::DEFAULT_LIMIT).map_err(Failure::run)?;
+    let name = args.name.clone().unwrap_or_default();
+    let controller = Controller::new(name, draft, mmds, Box::new(host));
+    let mut session = Session::new(controller, None, surroundings);
+    session.start().map_err(|error| failure(*error))?;
+    let (ending, finish) = session.serve().map_err(Failure::run)?;
+    let last = ending::last_word(ending, &finish.unwrap_or_default())?;
+    session.say(&last.text);
+    Ok(ExitCode::from(last.status))
 }
 
 fn print(spec: &Spec) -> Result<ExitCode, Failure> {

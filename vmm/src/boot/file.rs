@@ -21,10 +21,12 @@ pub struct ImageFile {
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
     /// It is not there.
-    #[error("the file does not exist: check the path")]
+    #[error("the file does not exist (No such file or directory): check the path")]
     Missing,
     /// It may not be read.
-    #[error("the file cannot be read by this user: change its permissions or run as its owner")]
+    #[error(
+        "the file cannot be read by this user (Permission denied): change its permissions or run as its owner"
+    )]
     Denied,
     /// It is a directory, a device, a pipe.
     #[error("this is not a regular file: give the path of an image file")]
@@ -78,6 +80,18 @@ impl ImageFile {
             path: path.to_owned(),
             file,
             size: metadata.len(),
+        })
+    }
+
+    /// The same file once more.
+    ///
+    /// # Errors
+    /// When the kernel grants no descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            path: self.path.clone(),
+            file: self.file.try_clone()?,
+            size: self.size,
         })
     }
 

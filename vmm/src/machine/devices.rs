@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::acpi::power::{self, Power};
@@ -15,8 +14,8 @@ use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::serial::{self, Serial};
 use devices::virtio::mmio::{self, Mmio};
-use devices::virtio::net::{MacAddr, Tap, TapError};
-use devices::virtio::{block, rng};
+use devices::virtio::net::MacAddr;
+use devices::virtio::rng;
 use vm_memory::Address;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -24,10 +23,11 @@ use super::places::{self, Places};
 use super::{Buses, Chassis};
 use crate::arch::x86_64::layout;
 use crate::boot::MmioSlot;
-use crate::command::CommandError;
+use crate::command::UpdateError;
 use crate::end::{EndReporter, GuestEnd};
 use crate::event::borrow;
 use crate::kvm::{Doorbell, Vm, VmError};
+use crate::open::{OpenError, Opened, Parcels};
 use crate::spec::Spec;
 
 /// Why the devices could not be had.
@@ -41,12 +41,6 @@ pub enum DeviceError {
         /// Why.
         source: catalog::BuildError,
     },
-    /// The file behind a disk.
-    #[error(transparent)]
-    Disk(#[from] block::OpenError),
-    /// The tap behind a network card.
-    #[error(transparent)]
-    Tap(#[from] TapError),
     /// The thread for their work.
     #[error(transparent)]
     IoThread(#[from] io_thread::Error),
@@ -122,14 +116,19 @@ impl Console {
 }
 
 impl Devices {
-    /// Opens what the devices of `spec` need, in the order of their slots.
+    /// What the devices of `spec` need, in the order of their slots: what is open already, and the rest
+    /// opened now.
     ///
     /// # Errors
     /// The first that cannot be opened.
-    pub fn open(spec: &Spec) -> Result<Vec<Backend>, DeviceError> {
+    pub(crate) fn backends(
+        spec: &Spec,
+        opened: &mut Opened,
+        parcels: &mut Parcels,
+    ) -> Result<Vec<Backend>, OpenError> {
         let mut backends = Vec::new();
         for drive in spec.drives_in_order() {
-            let file = block::open(Path::new(&drive.path_on_host), drive.is_read_only)?;
+            let file = opened.disk(drive, parcels)?;
             let access = if drive.is_read_only {
                 ", read-only"
             } else {
@@ -143,7 +142,7 @@ impl Devices {
         }
         for interface in &spec.network_interfaces {
             let mut config = interface.clone();
-            let tap = Tap::open(&config.host_dev_name, config.mtu)?;
+            let tap = opened.tap(interface, parcels)?;
             log::info!(
                 "network card `{}`: tap {}",
                 config.iface_id,
@@ -249,16 +248,10 @@ impl Devices {
     ///
     /// # Errors
     /// When there is no such device, or it refuses.
-    pub fn update(&self, id: &str, update: Update) -> Result<(), CommandError> {
+    pub fn update(&self, id: &str, update: Update) -> Result<(), UpdateError> {
         let slot = self.virtio.iter().find(|slot| slot.id == id);
-        let slot = slot.ok_or_else(|| CommandError::NoDevice(id.to_owned()))?;
-        lock(&slot.device)
-            .core()
-            .update(update)
-            .map_err(|source| CommandError::Update {
-                id: id.to_owned(),
-                source,
-            })
+        let slot = slot.ok_or_else(|| UpdateError::NoDevice(id.to_owned()))?;
+        Ok(lock(&slot.device).core().update(update)?)
     }
 }
 

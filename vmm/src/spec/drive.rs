@@ -4,7 +4,7 @@ use devices::limiter::RateLimiter;
 use devices::virtio::block::{self, Cache, Engine};
 use serde::{Deserialize, Serialize};
 
-use super::SpecError;
+use super::{SpecError, null_is_default};
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct Drive {
     /// Whether the guest's root filesystem is on it.
     pub is_root_device: bool,
     /// The partition with the root filesystem, by its PARTUUID; without one, the whole disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub partuuid: Option<String>,
     /// What a guest's flush means; in a file, nothing unless it says so.
     #[serde(default = "unsafe_cache")]
@@ -30,14 +30,14 @@ pub struct Drive {
     #[serde(default)]
     pub io_engine: Engine,
     /// How much the guest may do with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub rate_limiter: Option<RateLimiter>,
     /// What the guest reads as the disk's serial number, up to 20 bytes; without one, the id. ravelin's own:
     /// not a key of Firecracker's file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// Firecracker's vhost-user socket: none can be set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub socket: Option<String>,
 }
 
@@ -75,10 +75,4 @@ impl Drive {
 
 fn unsafe_cache() -> Cache {
     Cache::Unsafe
-}
-
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
-    from: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
 }

@@ -5,51 +5,82 @@
 
 mod cpu;
 mod drive;
-mod file;
+mod error;
 mod logger;
+mod machine;
 mod metrics;
+mod planned;
+mod serial;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub use cpu::{
     Bitmap, CpuConfig, CpuFeatures, CpuTemplate, CpuidModifier, CpuidRegister, KvmCapability,
     MsrModifier, NotationError, RegisterModifier,
 };
 pub use devices::limiter::{RateLimiter, TokenBucket};
+pub use devices::mmds::{Config as MmdsConfig, Version as MmdsVersion};
 pub use devices::virtio::block::{Cache, Engine};
 pub use devices::virtio::net::{
     Config as NetworkInterface, MacAddr, MacAddrError, Mtu, MtuError, TapName, TapNameError,
 };
 pub use drive::Drive;
+pub use error::SpecError;
 pub use logger::{BadLogLevel, LogLevel, LoggerConfig};
+pub use machine::{HugePages, MachineConfig, MachinePatch};
 pub use metrics::MetricsConfig;
+pub use planned::{Balloon, MemoryHotplug, Pmem, Vsock};
+pub use serial::Serial;
 
 /// The most vCPUs a machine has.
 pub const MAX_VCPUS: u8 = 32;
+/// What a path begins with that names a descriptor.
+pub(crate) const PASSED: &str = "fd:";
 /// The longest id, in characters.
 const MAX_ID: usize = 64;
 
-/// A virtual machine.
-///
-/// Reading one accepts Firecracker's keys for what this version lacks, as long as nothing stands there.
+/// A virtual machine: Firecracker's configuration file, and what its `GET /vm/config` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", try_from = "file::File")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Spec {
-    /// What to boot.
-    pub boot_source: BootSource,
+    /// The memory balloon.
+    pub balloon: Option<Balloon>,
     /// The disks, in the order in which the guest finds them; the root device comes first whatever its
     /// place.
+    #[serde(deserialize_with = "null_is_default")]
     pub drives: Vec<Drive>,
+    /// What to boot.
+    pub boot_source: Option<BootSource>,
+    /// What is changed about the processors.
+    pub cpu_config: Option<CpuConfig>,
+    /// Where ravelin's own log goes.
+    pub logger: Option<LoggerConfig>,
     /// Processors and memory.
+    #[serde(deserialize_with = "null_is_default")]
     pub machine_config: MachineConfig,
+    /// Where the figures go.
+    pub metrics: Option<MetricsConfig>,
+    /// The metadata service.
+    pub mmds_config: Option<MmdsConfig>,
     /// The network cards, in the order in which the guest finds them.
+    #[serde(deserialize_with = "null_is_default")]
     pub network_interfaces: Vec<NetworkInterface>,
+    /// The socket between guest and host.
+    pub vsock: Option<Vsock>,
     /// The entropy source, if the guest has one.
     pub entropy: Option<Entropy>,
+    /// Persistent memory.
+    #[serde(deserialize_with = "null_is_default")]
+    pub pmem: Vec<Pmem>,
+    /// Memory to plug.
+    pub memory_hotplug: Option<MemoryHotplug>,
+    /// The serial port. Firecracker's file has it and its `GET /vm/config` has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Serial>,
 }
 
 /// What to boot.
@@ -57,167 +88,34 @@ pub struct Spec {
 #[serde(deny_unknown_fields)]
 pub struct BootSource {
     /// The kernel: an ELF vmlinux or a bzImage.
-    #[serde(default)]
     pub kernel_image_path: String,
     /// The initial RAM disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub initrd_path: Option<String>,
     /// The kernel's command line; without one, ravelin's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub boot_args: Option<String>,
-}
-
-/// Processors and memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MachineConfig {
-    /// How many vCPUs, 1 to 32.
-    #[serde(default = "one")]
-    pub vcpu_count: u8,
-    /// Guest memory in MiB.
-    #[serde(default = "default_memory")]
-    pub mem_size_mib: u64,
-    /// Whether two vCPUs share a core, as the guest sees it.
-    #[serde(default)]
-    pub smt: bool,
-    /// Whether written pages are recorded, for differential snapshots.
-    #[serde(default)]
-    pub track_dirty_pages: bool,
-    /// What kind of pages hold guest memory.
-    #[serde(default)]
-    pub huge_pages: HugePages,
-    /// Firecracker's processor template: `None` at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_template: Option<String>,
-}
-
-/// What kind of pages hold guest memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HugePages {
-    /// Pages of 4 KiB.
-    #[default]
-    None,
-    /// Transparent huge pages where the host has them: a faster first touch for more resident memory.
-    Transparent,
 }
 
 /// The entropy source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entropy {
-    /// Firecracker's limits: none can be set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How much the guest may read.
+    #[serde(default)]
     pub rate_limiter: Option<RateLimiter>,
 }
 
-fn one() -> u8 {
-    1
+/// Whether a path names a descriptor that was passed in, and is free for another one once it is used.
+pub(crate) fn is_passed(path: &str) -> bool {
+    path.starts_with(PASSED)
 }
 
-fn default_memory() -> u64 {
-    128
-}
-
-impl Default for MachineConfig {
-    fn default() -> Self {
-        Self {
-            vcpu_count: one(),
-            mem_size_mib: default_memory(),
-            smt: false,
-            track_dirty_pages: false,
-            huge_pages: HugePages::None,
-            cpu_template: None,
-        }
-    }
-}
-
-/// What is wrong with a [`Spec`]: one sentence each, with what was expected.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SpecError {
-    /// No kernel.
-    #[error(
-        "no kernel was given: name an ELF vmlinux or a bzImage with --kernel FILE, or as kernel_image_path \
-         in a configuration file"
-    )]
-    NoKernel,
-    /// Not between 1 and 32.
-    #[error(
-        "{0} vCPUs were asked for and a machine has 1 to {MAX_VCPUS}: ask for a number in that range"
-    )]
-    Vcpus(u32),
-    /// An odd number of threads on two-threaded cores.
-    #[error(
-        "{0} vCPUs were asked for with smt, which has two on each core: ask for 1 or an even number, or \
-         leave smt out"
-    )]
-    OddSmt(u8),
-    /// A processor template.
-    #[error("the cpu_template `{0}` was given and this version has none: leave it out")]
-    NoCpuTemplate(String),
-    /// Limits for the entropy source.
-    #[error("entropy has a rate_limiter and this version has none for it: leave it out")]
-    NoEntropyLimits,
-    /// Dirty pages cannot be tracked yet.
-    #[error("track_dirty_pages was set and this version has no snapshots: leave it out")]
-    NoDirtyTracking,
-    /// An id that cannot be a name.
-    #[error(
-        "the {kind} id `{id}` was given and 1 to {MAX_ID} letters, digits and underscores were expected"
-    )]
-    Id {
-        /// drive or network interface.
-        kind: &'static str,
-        /// What was given.
-        id: String,
-    },
-    /// An id twice.
-    #[error("two {kind}s are called `{id}`: give each an id of its own")]
-    DuplicateId {
-        /// drive or network interface.
-        kind: &'static str,
-        /// The id.
-        id: String,
-    },
-    /// Two root devices.
-    #[error("the drives `{0}` and `{1}` are both the root device: keep one")]
-    TwoRoots(String, String),
-    /// A drive without a file.
-    #[error("the drive `{0}` has no path_on_host: name a file or block device")]
-    NoPath(String),
-    /// One file behind two disks, one of which may be written.
-    #[error(
-        "the drives `{0}` and `{1}` are both {2}, which at least one of them may write: give each a file of \
-         its own, or make both read-only"
-    )]
-    SharedPath(String, String, String),
-    /// A serial number that does not fit.
-    #[error(
-        "the drive `{id}` has the serial number `{serial}` and up to 20 printable ASCII characters were \
-         expected: shorten it"
-    )]
-    Serial {
-        /// The drive.
-        id: String,
-        /// What was given.
-        serial: String,
-    },
-    /// A vhost-user socket.
-    #[error("the drive `{0}` has a socket and this version has no vhost-user: name a path_on_host")]
-    NoVhostUser(String),
-    /// The same host device twice.
-    #[error("the tap `{0}` is used by two network interfaces: give each a tap of its own")]
-    DuplicateTap(TapName),
-    /// The same MAC address twice.
-    #[error("the MAC address {0} is used by two network interfaces: give each its own")]
-    DuplicateMac(MacAddr),
-    /// The devices do not fit.
-    #[error("{count} devices were asked for and the machine has {max} interrupt lines for them")]
-    TooManyDevices {
-        /// Drives, network interfaces and the entropy source together.
-        count: usize,
-        /// The most.
-        max: usize,
-    },
+/// What stands for nothing in Firecracker's bodies: `null` as well as no key at all.
+pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Spec {
@@ -226,15 +124,35 @@ impl Spec {
     /// # Errors
     /// The first thing found wrong.
     pub fn validate(&self) -> Result<(), SpecError> {
-        if self.boot_source.kernel_image_path.is_empty() {
-            return Err(SpecError::NoKernel);
-        }
+        self.boot()?;
         self.machine_config.validate()?;
-        if matches!(&self.entropy, Some(entropy) if entropy.rate_limiter.is_some()) {
-            return Err(SpecError::NoEntropyLimits);
-        }
         self.validate_drives()?;
         self.validate_network()?;
+        self.validate_mmds()?;
+        self.validate_planned()?;
+        self.validate_count()?;
+        self.planned()
+            .map_or(Ok(()), |what| Err(SpecError::Planned(what)))
+    }
+
+    /// What to boot.
+    ///
+    /// # Errors
+    /// When no kernel is named.
+    pub(crate) fn boot(&self) -> Result<&BootSource, SpecError> {
+        let boot = self.boot_source.as_ref();
+        boot.filter(|boot| !boot.kernel_image_path.is_empty())
+            .ok_or(SpecError::NoKernel)
+    }
+
+    /// Checks processors and memory, and what is measured by them.
+    pub(crate) fn validate_machine(&self) -> Result<(), SpecError> {
+        self.machine_config.validate()?;
+        self.validate_planned()
+    }
+
+    /// Checks that there is an interrupt line for each device.
+    pub(crate) fn validate_count(&self) -> Result<(), SpecError> {
         let max = crate::arch::x86_64::layout::MMIO_GSIS.len();
         let count =
             self.drives.len() + self.network_interfaces.len() + usize::from(self.entropy.is_some());
@@ -244,6 +162,45 @@ impl Spec {
         Ok(())
     }
 
+    /// Checks the devices that cannot be built yet.
+    pub(crate) fn validate_planned(&self) -> Result<(), SpecError> {
+        let memory = self.machine_config.mem_size_mib;
+        self.balloon
+            .iter()
+            .try_for_each(|one| one.validate(memory))?;
+        self.vsock.iter().try_for_each(Vsock::validate)?;
+        self.memory_hotplug
+            .iter()
+            .try_for_each(MemoryHotplug::validate)?;
+        self.pmem.iter().try_for_each(Pmem::validate)?;
+        unique_ids("pmem device", self.pmem.iter().map(|pmem| pmem.id.as_str()))
+    }
+
+    /// The first device described that this version cannot build.
+    fn planned(&self) -> Option<&'static str> {
+        [
+            (self.balloon.is_some(), "a balloon"),
+            (self.vsock.is_some(), "a vsock device"),
+            (!self.pmem.is_empty(), "a pmem device"),
+            (self.memory_hotplug.is_some(), "memory to plug"),
+            (
+                self.machine_config.huge_pages == HugePages::TwoMiB,
+                "guest memory in huge pages of 2 MiB",
+            ),
+        ]
+        .into_iter()
+        .find_map(|(is_there, what)| is_there.then_some(what))
+    }
+
+    /// What the processors have: as changed, as in a template, or as the host's. The last one set counts.
+    pub(crate) fn cpu_features(&self) -> CpuFeatures {
+        match (&self.cpu_config, self.machine_config.cpu_template) {
+            (Some(config), _) => CpuFeatures::Custom(config.clone()),
+            (None, Some(template)) => CpuFeatures::Template(template),
+            (None, None) => CpuFeatures::Host,
+        }
+    }
+
     /// The drives with the root device first: the order of the guest's `vda`, `vdb`, ...
     pub fn drives_in_order(&self) -> impl Iterator<Item = &Drive> {
         let roots = self.drives.iter().filter(|drive| drive.is_root_device);
@@ -251,7 +208,8 @@ impl Spec {
         roots.chain(others)
     }
 
-    fn validate_drives(&self) -> Result<(), SpecError> {
+    /// Checks the drives, and each with the others.
+    pub(crate) fn validate_drives(&self) -> Result<(), SpecError> {
         unique_ids(
             "drive",
             self.drives.iter().map(|drive| drive.drive_id.as_str()),
@@ -271,7 +229,11 @@ impl Spec {
     /// one file, only the lock on it finds out.
     fn shared_path(&self) -> Option<SpecError> {
         let mut seen: HashMap<&str, &Drive> = HashMap::new();
-        self.drives.iter().find_map(|drive| {
+        let mut by_path = self
+            .drives
+            .iter()
+            .filter(|drive| !is_passed(&drive.path_on_host));
+        by_path.find_map(|drive| {
             let first = *seen.entry(&drive.path_on_host).or_insert(drive);
             let both_read = first.is_read_only && drive.is_read_only;
             (first.drive_id != drive.drive_id && !both_read).then(|| {
@@ -284,7 +246,8 @@ impl Spec {
         })
     }
 
-    fn validate_network(&self) -> Result<(), SpecError> {
+    /// Checks the network interfaces, and what the metadata service says of them.
+    pub(crate) fn validate_network(&self) -> Result<(), SpecError> {
         let interfaces = &self.network_interfaces;
         unique_ids(
             "network interface",
@@ -299,28 +262,17 @@ impl Spec {
         }
         let mut macs = HashSet::new();
         let mut given = interfaces.iter().filter_map(|net| net.guest_mac);
-        match given.find(|mac| !macs.insert(*mac)) {
-            Some(twice) => Err(SpecError::DuplicateMac(twice)),
-            None => Ok(()),
+        if let Some(twice) = given.find(|mac| !macs.insert(*mac)) {
+            return Err(SpecError::DuplicateMac(twice));
         }
+        Ok(())
     }
-}
 
-impl MachineConfig {
-    fn validate(&self) -> Result<(), SpecError> {
-        if !(1..=MAX_VCPUS).contains(&self.vcpu_count) {
-            return Err(SpecError::Vcpus(self.vcpu_count.into()));
-        }
-        if self.smt && self.vcpu_count > 1 && !self.vcpu_count.is_multiple_of(2) {
-            return Err(SpecError::OddSmt(self.vcpu_count));
-        }
-        if self.track_dirty_pages {
-            return Err(SpecError::NoDirtyTracking);
-        }
-        match &self.cpu_template {
-            Some(name) if name != "None" => Err(SpecError::NoCpuTemplate(name.clone())),
-            _ => Ok(()),
-        }
+    /// Checks the metadata service against the network interfaces.
+    pub(crate) fn validate_mmds(&self) -> Result<(), SpecError> {
+        let known = |id: &str| self.network_interfaces.iter().any(|net| net.iface_id == id);
+        let mut mmds = self.mmds_config.iter();
+        Ok(mmds.try_for_each(|mmds| mmds.validate(known))?)
     }
 }
 

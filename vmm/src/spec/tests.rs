@@ -127,27 +127,78 @@ fn one_file_may_be_two_disks_only_when_both_are_read_only() {
 fn what_firecracker_prints_for_nothing_is_nothing() {
     let spec = parse(
         r#"{"boot-source": {"kernel_image_path": "k", "initrd_path": null, "boot_args": null},
-            "machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "None"},
+            "machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": null},
             "drives": [{"drive_id": "a", "is_root_device": false, "path_on_host": "a", "partuuid": null,
                         "is_read_only": null, "rate_limiter": null, "socket": null}],
+            "pmem": null, "network-interfaces": [], "balloon": null, "cpu-config": null, "logger": null,
+            "metrics": null, "mmds-config": null, "vsock": null, "memory-hotplug": null,
             "entropy": {"rate_limiter": null}}"#,
     );
     assert_eq!(spec.validate(), Ok(()));
 }
 
 #[test]
-fn what_firecracker_has_and_this_version_lacks_is_named() {
+fn every_key_of_get_vm_config_is_printed_also_for_nothing() {
+    let printed = serde_json::to_value(Spec::default()).unwrap();
+    let mut keys: Vec<_> = printed.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(
+        keys,
+        [
+            "balloon",
+            "boot-source",
+            "cpu-config",
+            "drives",
+            "entropy",
+            "logger",
+            "machine-config",
+            "memory-hotplug",
+            "metrics",
+            "mmds-config",
+            "network-interfaces",
+            "pmem",
+            "vsock"
+        ]
+    );
+    assert!(printed["balloon"].is_null());
+    assert_eq!(printed["pmem"], serde_json::json!([]));
+}
+
+#[test]
+fn a_device_that_cannot_be_built_yet_is_named() {
     for (json, word) in [
-        (r#"{"machine-config": {"cpu_template": "T2"}}"#, "T2"),
-        (r#"{"entropy": {"rate_limiter": {}}}"#, "rate_limiter"),
+        (
+            r#"{"balloon": {"amount_mib": 1, "deflate_on_oom": true}}"#,
+            "balloon",
+        ),
+        (r#"{"vsock": {"guest_cid": 3, "uds_path": "v"}}"#, "vsock"),
+        (r#"{"pmem": [{"id": "a", "path_on_host": "p"}]}"#, "pmem"),
+        (r#"{"memory-hotplug": {"total_size_mib": 128}}"#, "plug"),
+        (
+            r#"{"machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "huge_pages": "2M"}}"#,
+            "huge pages",
+        ),
         (
             r#"{"drives": [{"drive_id": "a", "is_root_device": false, "socket": "s"}]}"#,
             "socket",
         ),
     ] {
         let mut spec = parse(json);
-        spec.boot_source.kernel_image_path = "k".to_owned();
+        spec.boot_source = good().boot_source;
         let error = spec.validate().unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     }
+}
+
+#[test]
+fn the_metadata_service_is_reached_through_cards_that_are_there() {
+    let mut spec = good();
+    let mmds = |id: &str| {
+        let text = format!(r#"{{"network_interfaces": ["{id}"]}}"#);
+        Some(serde_json::from_str(&text).unwrap())
+    };
+    spec.mmds_config = mmds("eth0");
+    assert_eq!(spec.validate(), Ok(()));
+    spec.mmds_config = mmds("eth9");
+    assert!(matches!(spec.validate(), Err(SpecError::Mmds(_))));
 }

@@ -18,7 +18,7 @@ mod tests;
 pub use config::{Cache, Config, Engine, Error, Update, serial_fits};
 pub use device::Block;
 pub use metrics::Metrics;
-pub use open::{OpenError, open};
+pub use open::{OpenError, adopt, open};
 pub use worker::BlockWorker;
 
 /// The unit of capacity, of sector numbers and of data lengths, whatever the host's own block size

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 pub enum OpenError {
     /// There is no such file.
     #[error(
-        "the disk {0:?} does not exist; make it first, for example with `truncate -s 1G {path}`", path = .0.display()
+        "the disk {0:?} does not exist (No such file or directory); make it first, for example with `truncate -s 1G {path}`", path = .0.display()
     )]
     Missing(PathBuf),
     /// A directory.
@@ -23,11 +23,13 @@ pub enum OpenError {
     #[error("the disk {0:?} is neither a regular file nor a block device; name a disk image")]
     Kind(PathBuf),
     /// No permission to read.
-    #[error("the disk {0:?} may not be read by this user; change its permissions or the user")]
+    #[error(
+        "the disk {0:?} may not be read by this user (Permission denied); change its permissions or the user"
+    )]
     Unreadable(PathBuf),
     /// Permission to read at most.
     #[error(
-        "the disk {0:?} may not be written by this user; change its permissions, or attach it read-only with `,ro`"
+        "the disk {0:?} may not be written by this user (Permission denied); change its permissions, or attach it read-only with `,ro`"
     )]
     Unwritable(PathBuf),
     /// Another virtual machine has it.
@@ -52,10 +54,6 @@ pub enum OpenError {
 /// # Errors
 /// When the file is missing, of another kind, in use, or not permitted.
 pub fn open(path: &Path, read_only: bool) -> Result<File, OpenError> {
-    let wrap = |source| OpenError::Open {
-        path: path.to_owned(),
-        source,
-    };
     // Without NONBLOCK the open of a pipe would wait for its other end.
     let file = OpenOptions::new()
         .read(true)
@@ -63,6 +61,19 @@ pub fn open(path: &Path, read_only: bool) -> Result<File, OpenError> {
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| explain(path, read_only, error))?;
+    adopt(path, file, read_only)
+}
+
+/// Takes a file that somebody else has opened, and locks it as [`open`] does; `path` is what messages
+/// call it. That a disk to be written was opened for writing is found out when the device is built.
+///
+/// # Errors
+/// When it is of another kind, or in use.
+pub fn adopt(path: &Path, file: File, read_only: bool) -> Result<File, OpenError> {
+    let wrap = |source| OpenError::Open {
+        path: path.to_owned(),
+        source,
+    };
     let kind = file.metadata().map_err(wrap)?.file_type();
     if kind.is_dir() {
         return Err(OpenError::Directory(path.to_owned()));

@@ -8,6 +8,8 @@ use crate::limiter::RateLimiter;
 
 /// The most bytes of an interface's name: `IFNAMSIZ` without the closing zero.
 const NAME_LEN: usize = 15;
+/// What the name of a tap begins with that was passed in; no interface of Linux has a colon in its name.
+const PASSED: &str = "fd:";
 /// The least MTU that IPv4 and virtio allow (virtio 1.2 §5.1.4.1).
 const SMALLEST_MTU: u16 = 68;
 /// The largest MTU of a tap: 65535 without the Ethernet header.
@@ -23,16 +25,16 @@ pub struct Config {
     /// The tap on the host.
     pub host_dev_name: TapName,
     /// The card's address. Without one the guest chooses.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub guest_mac: Option<MacAddr>,
     /// The MTU of the card and of its tap. Without one the guest takes its own, mostly 1500.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub mtu: Option<Mtu>,
     /// How much the guest may receive: bytes and frames.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub rx_rate_limiter: Option<RateLimiter>,
     /// How much the guest may send: bytes and frames.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub tx_rate_limiter: Option<RateLimiter>,
 }
 
@@ -61,7 +63,7 @@ pub enum Error {
     },
 }
 
-/// A name that Linux takes for an interface.
+/// A name that Linux takes for an interface, or `fd:` and the name of a tap that was passed in open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TapName(String);
@@ -94,7 +96,8 @@ impl FromStr for TapName {
             return Err(TapNameError::Length(text.to_owned()));
         }
         let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if !text.bytes().all(is_fine) || text == "." || text == ".." {
+        let plain = text.strip_prefix(PASSED).unwrap_or(text);
+        if !plain.bytes().all(is_fine) || ["", ".", ".."].contains(&plain) {
             return Err(TapNameError::Characters(text.to_owned()));
         }
         Ok(Self(text.to_owned()))
@@ -302,7 +305,9 @@ mod tests {
             let error = text.parse::<TapName>().unwrap_err();
             assert!(matches!(error, TapNameError::Length(_)), "{text}: {error}");
         }
-        for text in [".", "..", "tap/0", "tap 0", "tap%d", "tap:0", "täp", "a\n"] {
+        for text in [
+            ".", "..", "fd:", "tap/0", "tap 0", "tap%d", "tap:0", "täp", "a\n",
+        ] {
             let error = text.parse::<TapName>().unwrap_err();
             assert!(
                 matches!(error, TapNameError::Characters(_)),
@@ -310,6 +315,7 @@ mod tests {
             );
         }
         assert!("a-name-of_15.by".parse::<TapName>().is_ok());
+        assert!("fd:tap0".parse::<TapName>().is_ok());
     }
 
     #[test]

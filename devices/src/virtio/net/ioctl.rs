@@ -73,6 +73,16 @@ pub(super) fn attach(tun: BorrowedFd<'_>, name: &TapName, flags: u16) -> io::Res
     Request::with_flags(name, flags).call(tun, libc::TUNSETIFF)
 }
 
+/// The flags with which a descriptor of `/dev/net/tun` is attached to its interface.
+pub(super) fn attached(tap: BorrowedFd<'_>) -> io::Result<u16> {
+    let mut request = Request {
+        name: [0; libc::IFNAMSIZ],
+        value: Value([0; 24]),
+    };
+    request.call(tap, libc::TUNGETIFF)?;
+    Ok(request.flags())
+}
+
 /// Sets the size of the header before each frame.
 pub(super) fn set_header_size(tap: BorrowedFd<'_>, bytes: libc::c_int) -> io::Result<()> {
     // SAFETY: TUNSETVNETHDRSZ reads one int through its argument.

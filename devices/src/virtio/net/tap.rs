@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -45,7 +46,9 @@ pub enum TapError {
     )]
     MayNotUse(TapName),
     /// Another process has it open.
-    #[error("the tap {0} is in use by another process; stop that one or use another tap")]
+    #[error(
+        "the tap {0} is in use by another process (Resource busy); stop that one or use another tap"
+    )]
     Busy(TapName),
     /// An interface of another kind.
     #[error(
@@ -57,6 +60,11 @@ pub enum TapError {
         "the tap {0} was made for several queues and a card here has one; make it again without `multi_queue`"
     )]
     MultiQueue(TapName),
+    /// A descriptor that is no attached tap.
+    #[error(
+        "the descriptor {0} is no tap that is attached with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR to one queue; attach it before it is passed"
+    )]
+    NotPassed(TapName),
     /// The MTU is another one than asked for.
     #[error(
         "the tap {name} has an MTU of {present} bytes and {wanted} were asked for; set it with `ip link set {name} mtu {wanted}`, or ask for {present}"
@@ -115,6 +123,34 @@ impl Tap {
             check(socket.as_fd(), name, mtu)?;
         }
         Ok(Self(tun.into()))
+    }
+
+    /// Takes a descriptor of `/dev/net/tun` that somebody else has attached to a tap, in whatever network
+    /// namespace; `name` is what messages call it. Its MTU is that somebody's to set.
+    ///
+    /// # Errors
+    /// When it is no such descriptor, or its tap has no headers for offloads (`IFF_VNET_HDR`).
+    pub fn adopt(name: &TapName, tap: OwnedFd) -> Result<Self, TapError> {
+        let header = libc::c_int::try_from(HEADER).unwrap_or(libc::c_int::MAX);
+        let wanted = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+        let is_tap = ioctl::attached(tap.as_fd()).is_ok_and(|flags| {
+            let flags = libc::c_int::from(flags);
+            flags & wanted == wanted && flags & libc::IFF_MULTI_QUEUE == 0
+        });
+        if !is_tap {
+            return Err(TapError::NotPassed(name.clone()));
+        }
+        fcntl_getfl(&tap)
+            .and_then(|flags| fcntl_setfl(&tap, flags | OFlags::NONBLOCK))
+            .map_err(io::Error::from)
+            .and_then(|()| ioctl::set_header_size(tap.as_fd(), header))
+            .and_then(|()| ioctl::set_offloads(tap.as_fd(), 0))
+            .map_err(|source| TapError::Setup {
+                act: "set the headers of",
+                name: name.clone(),
+                source,
+            })?;
+        Ok(Self(tap))
     }
 }
 

@@ -91,8 +91,8 @@ fn what_the_config_leaves_out_is_not_offered() {
 fn a_config_reads_as_it_is_written_and_null_is_absent() {
     let config = config();
     let mut value: serde_json::Value = serde_json::to_value(&config).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), 2, "{value}");
-    value["mtu"] = serde_json::Value::Null;
+    assert!(value["mtu"].is_null(), "{value}");
+    value.as_object_mut().unwrap().remove("rx_rate_limiter");
     assert_eq!(
         serde_json::from_value::<crate::virtio::net::Config>(value).unwrap(),
         config

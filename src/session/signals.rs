@@ -8,14 +8,14 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that ask a VM to end, taken from their default actions.
 #[derive(Debug)]
-pub(super) struct Signals(SignalFd);
+pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// Takes SIGTERM, SIGINT and SIGHUP, for this thread and those it will start.
     ///
     /// # Errors
     /// When the kernel grants no signalfd.
-    pub(super) fn take() -> io::Result<Self> {
+    pub(crate) fn take() -> io::Result<Self> {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
             .into_iter()
             .collect();

@@ -32,6 +32,11 @@ impl Input {
         }
     }
 
+    /// Whether somebody types.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.escape.is_some()
+    }
+
     /// Whether the guest has yet to take something.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()

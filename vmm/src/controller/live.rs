@@ -1,0 +1,155 @@
+//! A VM whose machine exists.
+
+use std::os::fd::BorrowedFd;
+
+use devices::catalog::Update;
+use devices::virtio::block;
+
+use crate::arch::x86_64::reset_by_panic;
+use crate::command::{DriveUpdate, NetworkUpdate, Phase, UpdateError};
+use crate::end::{Ends, Finish, GuestEnd};
+use crate::event::borrow;
+use crate::machine::{Console, Devices, Guest, VcpuThreadError};
+use crate::open::{self, OpenError, Parcels};
+use crate::spec::{Drive, Spec};
+
+/// A VM whose vCPUs have started.
+#[derive(Debug)]
+pub struct Live {
+    // Dropped first: no vCPU runs when the devices go.
+    guest: Guest,
+    devices: Devices,
+    ends: Ends,
+    spec: Spec,
+    phase: Phase,
+}
+
+impl Live {
+    /// A machine that runs.
+    pub(super) fn new(spec: Spec, guest: Guest, devices: Devices, ends: Ends) -> Self {
+        Self {
+            guest,
+            devices,
+            ends,
+            spec,
+            phase: Phase::Running,
+        }
+    }
+
+    /// The description, with what was changed since the start.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Whether the vCPUs run.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Parks every vCPU and takes the queues back from the workers.
+    pub(super) fn pause(&mut self) -> Result<(), VcpuThreadError> {
+        self.guest.pause()?;
+        self.devices.pause();
+        self.phase = Phase::Paused;
+        Ok(())
+    }
+
+    /// Lends the queues out again and lets the vCPUs run.
+    pub(super) fn resume(&mut self) -> Result<(), VcpuThreadError> {
+        self.devices.resume();
+        self.guest.resume()?;
+        self.phase = Phase::Running;
+        Ok(())
+    }
+
+    /// Gives a disk another file, or its present one's new size, and other limits.
+    pub(super) fn update_drive(
+        &mut self,
+        update: DriveUpdate,
+        parcels: &mut Parcels,
+    ) -> Result<(), UpdateError> {
+        let id = &update.drive_id;
+        let drive = self.spec.drives.iter_mut().find(|one| one.drive_id == *id);
+        let drive = drive.ok_or_else(|| UpdateError::NoDevice(id.clone()))?;
+        let file = match &update.path_on_host {
+            None => None,
+            Some(path) => other_file(drive, path, parcels)?,
+        };
+        let limiter = update.rate_limiter;
+        self.devices
+            .update(id, Update::Block(block::Update { file, limiter }))?;
+        if let Some(path) = update.path_on_host {
+            drive.path_on_host = path;
+        }
+        merge(&mut drive.rate_limiter, limiter);
+        Ok(())
+    }
+
+    /// Gives a network card other limits.
+    pub(super) fn update_network(&mut self, update: &NetworkUpdate) -> Result<(), UpdateError> {
+        let id = &update.iface_id;
+        let mut cards = self.spec.network_interfaces.iter_mut();
+        let card = cards.find(|one| one.iface_id == *id);
+        let card = card.ok_or_else(|| UpdateError::NoDevice(id.clone()))?;
+        self.devices
+            .update(id, Update::Net(update.clone().into()))?;
+        merge(&mut card.rx_rate_limiter, update.rx_rate_limiter);
+        merge(&mut card.tx_rate_limiter, update.tx_rate_limiter);
+        Ok(())
+    }
+
+    /// The devices.
+    pub(super) fn devices(&self) -> &Devices {
+        &self.devices
+    }
+
+    /// The guest's serial port, from the user's side.
+    pub fn console(&self) -> &Console {
+        self.devices.console()
+    }
+
+    /// Readable once the guest has ended.
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        borrow(self.ends.event())
+    }
+
+    /// How the guest has ended, once.
+    pub fn end(&self) -> Option<GuestEnd> {
+        self.ends.take()
+    }
+
+    /// Stops the vCPUs for good and says what the guest has left. The console's last output can still be
+    /// taken.
+    pub fn finish(&mut self) -> Finish {
+        self.devices.console().output().seal();
+        if let Err(error) = self.guest.pause() {
+            log::warn!("while ending the guest: {error}");
+        }
+        Finish {
+            exit_status: self.devices.exit_status(),
+            panicked: reset_by_panic(self.guest.memory()),
+        }
+    }
+}
+
+/// The file behind `path` for a disk that has one already: `None` where it is the very file of now, which is
+/// locked and only needs to be measured again.
+fn other_file(
+    drive: &Drive,
+    path: &str,
+    parcels: &mut Parcels,
+) -> Result<Option<std::fs::File>, OpenError> {
+    match open::disk(drive, path, parcels) {
+        Ok(file) => Ok(Some(file)),
+        Err(OpenError::Disk(block::OpenError::Busy(_))) if path == drive.path_on_host => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The limits after an update: a bucket that is not named stays.
+fn merge(limits: &mut Option<crate::spec::RateLimiter>, update: Option<crate::spec::RateLimiter>) {
+    let Some(update) = update else { return };
+    let limits = limits.get_or_insert_default();
+    limits.bandwidth = update.bandwidth.or(limits.bandwidth);
+    limits.ops = update.ops.or(limits.ops);
+}

@@ -1,0 +1,162 @@
+//! From a description to a machine that runs.
+
+use std::io;
+
+use devices::mmds::Mmds;
+
+use super::{Draft, Live};
+use crate::arch::x86_64::{BadVcpuCount, VcpuCount};
+use crate::boot::{BootError, CommandLine, CommandLineError, ImageFile, Source};
+use crate::end;
+use crate::kvm::{Kvm, KvmError};
+use crate::machine::{BuildError, Chassis, ChassisPlan, DeviceError, Devices, VcpuThreadError};
+use crate::memory::{self, MemoryError};
+use crate::open::{OpenError, Parcels};
+use crate::spec::{self, Spec};
+
+/// Why a VM did not start. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The description, or something that it names.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The memory size.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The number of vCPUs.
+    #[error(transparent)]
+    Vcpus(#[from] BadVcpuCount),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// The machine.
+    #[error(transparent)]
+    Machine(#[from] BuildError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A vCPU thread.
+    #[error(transparent)]
+    Vcpu(#[from] VcpuThreadError),
+    /// The kernel grants no eventfd.
+    #[error("cannot make an eventfd: {0}")]
+    EventFd(io::Error),
+}
+
+impl StartError {
+    /// Whether the description itself is wrong, and not what it was found to name.
+    pub fn is_of_the_description(&self) -> bool {
+        match self {
+            Self::Open(error) => error.is_of_the_description(),
+            Self::Machine(BuildError::Boot(BootError::CommandLine(_)))
+            | Self::Memory(MemoryError::TooSmall(_) | MemoryError::TooLarge { .. })
+            | Self::Vcpus(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether KVM was the reason, and the host's examination may know more.
+    pub fn is_of_kvm(&self) -> bool {
+        matches!(
+            self,
+            Self::Kvm(_)
+                | Self::Machine(BuildError::Kvm(_) | BuildError::Vm(_) | BuildError::Vcpu(_))
+                | Self::Device(DeviceError::Vm(_))
+        )
+    }
+}
+
+impl Draft {
+    /// Opens what is not open yet, builds the machine, and lets it run.
+    ///
+    /// Files are opened before KVM is: a mistake in a path costs no VM.
+    ///
+    /// # Errors
+    /// [`StartError`], with everything undone: the draft may be mended and started again.
+    pub(super) fn start(
+        &mut self,
+        _mmds: &Mmds,
+        parcels: &mut Parcels,
+    ) -> Result<Live, StartError> {
+        self.spec.validate().map_err(OpenError::from)?;
+        let source = self.source(parcels)?;
+        log_source(&source);
+        let plan = plan(&self.spec, &source)?;
+        let backends = Devices::backends(&self.spec, &mut self.opened, parcels)?;
+        log::debug!("opened what the guest needs");
+        let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
+        let chassis = Chassis::build(&Kvm::open()?, &plan)?;
+        log::info!(
+            "machine: {} MiB of memory, vCPUs: {}",
+            plan.memory.mib(),
+            plan.vcpus.get()
+        );
+        let devices = Devices::build(&chassis, backends, &reporter)?;
+        let guest = chassis.assemble(&devices.buses(), &reporter, source, &devices.slots())?;
+        log::debug!("loaded what the guest boots from");
+        guest.resume()?;
+        log::debug!("the guest runs");
+        Ok(Live::new(self.spec.clone(), guest, devices, ends))
+    }
+
+    /// What the guest boots from, with its command line.
+    fn source(&mut self, parcels: &mut Parcels) -> Result<Source, OpenError> {
+        let boot = self.spec.boot()?;
+        let (kernel, initrd) = self.opened.images(boot, parcels)?;
+        Ok(Source {
+            kernel,
+            initrd,
+            command_line: command_line(&self.spec)?,
+            protocol: self.protocol,
+        })
+    }
+}
+
+fn log_source(source: &Source) {
+    let file = |what: &str, image: &ImageFile| {
+        log::info!("{what} {}: {} bytes", image.path().display(), image.size());
+    };
+    file("kernel", &source.kernel);
+    if let Some(initrd) = &source.initrd {
+        file("initrd", initrd);
+    }
+    log::info!("kernel parameters: {}", source.command_line.text());
+}
+
+pub(super) fn command_line(spec: &Spec) -> Result<CommandLine, CommandLineError> {
+    let boot = spec.boot_source.as_ref();
+    let mut line = match boot.and_then(|boot| boot.boot_args.as_ref()) {
+        Some(args) => CommandLine::bare(args)?,
+        None => CommandLine::default(),
+    };
+    if let Some(root) = spec.drives.iter().find(|drive| drive.is_root_device) {
+        line.add(&root_parameter(root))?;
+    }
+    Ok(line)
+}
+
+/// How the kernel finds its root filesystem.
+fn root_parameter(root: &spec::Drive) -> String {
+    let mode = if root.is_read_only { "ro" } else { "rw" };
+    match &root.partuuid {
+        Some(id) => format!("root=PARTUUID={id} {mode}"),
+        None => format!("root=/dev/vda {mode}"),
+    }
+}
+
+fn plan(spec: &Spec, source: &Source) -> Result<ChassisPlan, StartError> {
+    let config = &spec.machine_config;
+    Ok(ChassisPlan {
+        memory: config.memory()?,
+        huge_pages: match config.huge_pages {
+            spec::HugePages::None => memory::HugePages::HostDefault,
+            spec::HugePages::Transparent => memory::HugePages::Advised,
+            // Refused by `Spec::validate`.
+            spec::HugePages::TwoMiB => memory::HugePages::HostDefault,
+        },
+        vcpus: VcpuCount::new(config.vcpu_count.into())?,
+        smt: config.smt,
+        features: spec.cpu_features(),
+        interval_timer: source.command_line.turns_acpi_off(),
+    })
+}
