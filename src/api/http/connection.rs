@@ -81,7 +81,7 @@ impl Connection {
     /// A client that gets this answer to whatever it asks.
     pub(super) fn refused(socket: OwnedFd, peer: Peer, limits: &Limits, answer: &Response) -> Self {
         let mut refused = Self::new(socket, peer, limits);
-        refused.outbox.put(&answer.encode(Persistence::Close));
+        refused.outbox.put(answer.encode(Persistence::Close));
         refused.phase = Phase::Refused;
         refused
     }
@@ -176,7 +176,7 @@ impl Connection {
         match self.inbox.next() {
             Ok(Step::Wait) => None,
             Ok(Step::GoOn) => {
-                self.outbox.put(&response::go_on());
+                self.outbox.put(response::go_on());
                 None
             }
             Ok(Step::Request(whole)) => Some(self.request(whole)),
@@ -184,7 +184,7 @@ impl Connection {
                 log::debug!("API: a request was refused: {refusal}");
                 let answer = Response::bad_request(&refusal.to_string());
                 // Firecracker's very head, although the connection does end.
-                self.outbox.put(&answer.encode(Persistence::KeepAlive));
+                self.outbox.put(answer.encode(Persistence::KeepAlive));
                 self.close();
                 None
             }
@@ -216,7 +216,7 @@ impl Connection {
 
     /// Puts the answer to the request that [`next`](Self::next) gave.
     pub(super) fn answer(&mut self, answer: &Response, terms: Terms) {
-        self.outbox.put(&answer.encode(terms.persistence));
+        self.outbox.put(answer.encode(terms.persistence));
         if terms.persistence == Persistence::Close {
             self.close();
         }
@@ -224,7 +224,7 @@ impl Connection {
 
     /// Turns the connection into a stream.
     pub(super) fn stream(&mut self, terms: Terms) {
-        self.outbox.put(&response::stream_head(terms.chunks));
+        self.outbox.put(response::stream_head(terms.chunks));
         self.inbox.clear();
         self.deadline = None;
         self.phase = Phase::Stream(Stream::new(terms.chunks));

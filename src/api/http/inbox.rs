@@ -173,3 +173,136 @@ impl Inbox {
         *self = Self::new(self.payload);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::super::DEFAULT_PAYLOAD;
+    use super::*;
+
+    fn request(inbox: &mut Inbox) -> Whole {
+        match inbox.next() {
+            Ok(Step::Request(whole)) => whole,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn waits(inbox: &mut Inbox) -> bool {
+        matches!(inbox.next(), Ok(Step::Wait))
+    }
+
+    fn fd() -> OwnedFd {
+        eventfd(0, EventfdFlags::CLOEXEC).unwrap()
+    }
+
+    const PUT: &[u8] = b"PUT /a HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody";
+
+    #[test]
+    fn a_request_is_whole_wherever_it_is_cut() {
+        for cut in 1..PUT.len() {
+            let mut inbox = Inbox::new(4);
+            inbox.put(&PUT[..cut], Vec::new());
+            assert!(waits(&mut inbox) && inbox.has_begun(), "{cut}");
+            inbox.put(&PUT[cut..], Vec::new());
+            let whole = request(&mut inbox);
+            assert_eq!(
+                (whole.head.path.as_str(), whole.body),
+                ("/a", b"body".to_vec())
+            );
+            assert!(waits(&mut inbox) && !inbox.has_begun(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn requests_that_came_together_come_out_one_by_one() {
+        let mut inbox = Inbox::new(4);
+        inbox.put(&PUT.repeat(3), Vec::new());
+        for _ in 0..3 {
+            assert!(inbox.is_fresh());
+            assert_eq!(request(&mut inbox).body, b"body");
+        }
+        assert!(!inbox.is_fresh());
+    }
+
+    #[test]
+    fn nothing_is_read_behind_a_body() {
+        let mut inbox = Inbox::new(100);
+        assert_eq!(inbox.room(), MAX_HEAD);
+        inbox.put(
+            b"PUT /a HTTP/1.1\r\nContent-Length: 100\r\n\r\nbody",
+            Vec::new(),
+        );
+        assert!(waits(&mut inbox));
+        assert_eq!(inbox.room(), 96);
+    }
+
+    #[test]
+    fn a_head_without_end_is_refused_at_the_limit_and_not_before() {
+        let mut inbox = Inbox::new(0);
+        inbox.put(b"GET /", Vec::new());
+        inbox.put(&vec![b'a'; inbox.room() - 1], Vec::new());
+        assert!(waits(&mut inbox));
+        inbox.put(b"a", Vec::new());
+        assert_eq!(inbox.room(), 0);
+        assert_eq!(inbox.next().unwrap_err(), Refusal::TooLarge);
+    }
+
+    #[test]
+    fn a_client_is_told_to_go_on_once_and_only_if_it_waits() {
+        let head = b"PUT /a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+        let mut inbox = Inbox::new(4);
+        inbox.put(head, Vec::new());
+        assert!(matches!(inbox.next(), Ok(Step::GoOn)));
+        inbox.put(b"{", Vec::new());
+        assert!(waits(&mut inbox));
+        inbox.put(b"}", Vec::new());
+        assert_eq!(request(&mut inbox).body, b"{}");
+
+        inbox.put(&[head, &b"{}"[..]].concat(), Vec::new());
+        assert_eq!(request(&mut inbox).body, b"{}");
+    }
+
+    #[test]
+    fn descriptors_go_with_the_bytes_they_came_with() {
+        let mut inbox = Inbox::new(4);
+        inbox.put(PUT, Vec::new());
+        inbox.put(&PUT[..5], vec![fd()]);
+        inbox.put(&PUT[5..], vec![fd(), fd()]);
+        inbox.put(PUT, Vec::new());
+        let counts = [(); 3].map(|()| request(&mut inbox).fds.len());
+        assert_eq!(counts, [0, 3, 0]);
+    }
+
+    #[test]
+    fn no_more_than_sixteen_descriptors_are_held() {
+        let mut inbox = Inbox::new(4);
+        for cut in 1..PUT.len() {
+            inbox.put(&PUT[cut - 1..cut], vec![fd()]);
+        }
+        inbox.put(b"y", Vec::new());
+        assert_eq!(request(&mut inbox).fds.len(), MAX_FDS);
+    }
+
+    #[test]
+    fn an_empty_inbox_holds_no_memory() {
+        let mut inbox = Inbox::new(DEFAULT_PAYLOAD);
+        let head = format!("PUT /a HTTP/1.1\r\nContent-Length: {DEFAULT_PAYLOAD}\r\n\r\n");
+        inbox.put(head.as_bytes(), Vec::new());
+        assert!(waits(&mut inbox));
+        while inbox.room() > 0 {
+            let some = inbox.room().min(1000);
+            inbox.put(&vec![b'x'; some], Vec::new());
+            assert!(inbox.capacity() <= DEFAULT_PAYLOAD);
+        }
+        assert_eq!(request(&mut inbox).body.len(), DEFAULT_PAYLOAD);
+        assert_eq!(inbox.capacity(), 0);
+    }
+
+    impl Inbox {
+        /// Bytes of memory that it holds.
+        pub(in super::super) fn capacity(&self) -> usize {
+            self.bytes.capacity()
+        }
+    }
+}

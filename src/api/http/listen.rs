@@ -179,3 +179,106 @@ fn occupied(path: &Path) -> ListenError {
         _ => ListenError::InUse(owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+
+    use super::*;
+
+    fn refused(path: &Path) -> String {
+        let text = Listener::bind(path, None).unwrap_err().to_string();
+        text.replace(path.to_str().unwrap(), "PATH")
+    }
+
+    #[test]
+    fn the_file_comes_with_the_listener_and_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::bind(&path, Some(0o600)).unwrap();
+        let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(listener.accept().unwrap().is_none());
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().unwrap().is_some());
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_took_its_place_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = Listener::bind(&path, None).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        fs::write(&path, "somebody else's").unwrap();
+        drop(listener);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let live = UnixListener::bind(&path).unwrap();
+        assert_eq!(
+            refused(&path),
+            "the socket PATH exists and another process serves it: choose another path, or end that process and remove it"
+        );
+        drop(live);
+        assert_eq!(
+            refused(&path),
+            "the socket PATH exists, left behind by a process that is gone: remove it"
+        );
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(
+            refused(&path),
+            "PATH exists and is no socket: remove it, or choose another path for the socket"
+        );
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_path_without_a_directory_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(
+            refused(&folder.path().join("none/socket")),
+            "the directory of the socket PATH does not exist: create it first"
+        );
+    }
+
+    #[test]
+    fn a_path_has_at_most_107_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = MAX_PATH - folder.path().as_os_str().len() - 1;
+        let path = folder.path().join("s".repeat(left));
+        assert!(Listener::bind(&path, None).is_ok());
+        let path = folder.path().join("s".repeat(left + 1));
+        assert_eq!(
+            refused(&path),
+            "the socket path PATH has 108 bytes, and a socket's path at most 107: choose a shorter one"
+        );
+    }
+
+    #[test]
+    fn only_a_listening_stream_socket_is_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let datagram = UnixDatagram::bind(folder.path().join("datagram")).unwrap();
+        let (stream, _other) = UnixStream::pair().unwrap();
+        let file = fs::File::open(folder.path()).unwrap();
+        for fd in [OwnedFd::from(datagram), stream.into(), file.into()] {
+            let refusal = Listener::adopt(fd).unwrap_err();
+            assert!(matches!(refusal, ListenError::NotListening));
+        }
+    }
+
+    #[test]
+    fn an_adopted_socket_does_not_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = UnixListener::bind(folder.path().join("socket")).unwrap();
+        let listener = Listener::adopt(made.into()).unwrap();
+        assert!(listener.accept().unwrap().is_none());
+    }
+}

@@ -6,9 +6,6 @@ use std::os::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// An empty buffer above this is given back.
-const KEPT: usize = 1024;
-
 /// What is still to be written. The writer sees to it that it stays small: [`len`](Self::len).
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -33,15 +30,15 @@ impl Outbox {
         self.blocked = false;
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        if self.sent > 0 {
+    /// Puts bytes behind those that wait.
+    pub(super) fn put(&mut self, bytes: Vec<u8>) {
+        if self.is_empty() {
+            self.bytes = bytes;
+        } else {
             self.bytes.drain(..self.sent);
-            self.sent = 0;
+            self.bytes.extend_from_slice(&bytes);
         }
-        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
-            self.bytes.reserve_exact(bytes.len());
-        }
-        self.bytes.extend_from_slice(bytes);
+        self.sent = 0;
     }
 
     /// Sends what the socket takes.
@@ -59,16 +56,8 @@ impl Outbox {
             }
         }
         if self.is_empty() {
-            self.clear();
+            *self = Self::default();
         }
         Ok(())
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-        if self.bytes.capacity() > KEPT {
-            self.bytes = Vec::new();
-        }
     }
 }

@@ -157,7 +157,7 @@ fn read_headers(head: &mut Head, headers: &[httparse::Header<'_>]) -> Result<(),
     Ok(())
 }
 
-/// Values that matter here are text; others are left alone as UTF-8 or refused.
+/// Every value must be UTF-8, also one that nobody looks at.
 fn text<'a>(header: &httparse::Header<'a>) -> Result<&'a str, Refusal> {
     std::str::from_utf8(header.value).map_err(|_| Refusal::Header)
 }

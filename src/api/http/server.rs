@@ -245,7 +245,11 @@ impl Server {
     fn accept(&mut self, now: Instant) -> io::Result<()> {
         for _ in 0..ACCEPTS {
             match self.listener.accept() {
-                Ok(Some(socket)) => self.admit(socket, now),
+                Ok(Some(socket)) => {
+                    if let Ok(peer) = Peer::of(&socket) {
+                        self.admit(socket, peer, now);
+                    }
+                }
                 Ok(None) => break,
                 Err(error) => {
                     log::warn!("API: no connection can be accepted for a while: {error}");
@@ -265,10 +269,7 @@ impl Server {
         Ok(epoll::modify(&self.epoll, &self.listener, token, flags)?)
     }
 
-    fn admit(&mut self, socket: OwnedFd, now: Instant) {
-        let Ok(peer) = Peer::of(&socket) else {
-            return;
-        };
+    fn admit(&mut self, socket: OwnedFd, peer: Peer, now: Instant) {
         let refusal = if !peer.is_allowed(self.limits.allowed_uids.as_deref()) {
             Some(Response::fault(403, &not_allowed(peer)))
         } else if self.slots.are_full() {
@@ -325,5 +326,48 @@ fn whole_milliseconds(time: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
         tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_user_who_is_not_in_the_list_gets_a_403() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&folder.path().join("socket"), None).unwrap();
+        let limits = Limits {
+            allowed_uids: Some(vec![4711]),
+            ..Limits::default()
+        };
+        let mut server = Server::new(listener, limits, None).unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let peer = Peer {
+            uid: 4712,
+            gid: 0,
+            pid: 1,
+        };
+        server.admit(theirs.into(), peer, Instant::now());
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 403 \r\n"), "{text}");
+        let message = "{\"fault_message\":\"User 4712 may not use this socket: it is neither root nor the server's own user, nor in its list of allowed users.\"}";
+        assert!(text.ends_with(message), "{text}");
+        assert!(!server.slots.are_full());
+    }
+
+    #[test]
+    fn a_timeout_is_rounded_up_to_whole_milliseconds() {
+        let rounded = |nanos| {
+            let time = whole_milliseconds(Duration::from_nanos(nanos));
+            (time.tv_sec, time.tv_nsec)
+        };
+        assert_eq!(rounded(0), (0, 0));
+        assert_eq!(rounded(1), (0, 1_000_000));
+        assert_eq!(rounded(1_999_000_001), (2, 0));
     }
 }

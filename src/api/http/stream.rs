@@ -115,7 +115,7 @@ impl Stream {
         if self.lost > 0 || outbox.len() + bytes.len() > MAX_BEHIND {
             self.lost = self.lost.saturating_add(1);
         } else {
-            outbox.put(&bytes);
+            outbox.put(bytes);
         }
     }
 
@@ -128,14 +128,14 @@ impl Stream {
     pub(super) fn catch_up(&mut self, outbox: &mut Outbox) {
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
-            outbox.put(&self.framed(&format!("event: lost\ndata: {lost}")));
+            outbox.put(self.framed(&format!("event: lost\ndata: {lost}")));
         }
     }
 
     /// Ends the stream in order.
     pub(super) fn finish(&self, outbox: &mut Outbox) {
         if self.chunked {
-            outbox.put(b"0\r\n\r\n");
+            outbox.put(b"0\r\n\r\n".to_vec());
         }
     }
 
@@ -150,5 +150,91 @@ impl Stream {
             false => push(&mut bytes, format_args!("{event}\n\n")),
         }
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// What the outbox holds; it is empty then.
+    fn text(outbox: &mut Outbox) -> String {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        outbox.send(ours.as_fd()).unwrap();
+        assert!(outbox.is_empty());
+        drop(ours);
+        let mut text = String::new();
+        theirs.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn an_event_is_one_chunk_with_its_empty_line() {
+        let (mut stream, mut outbox) = (Stream::new(true), Outbox::default());
+        stream.offer(&mut outbox, "event: a\ndata: {}");
+        stream.finish(&mut outbox);
+        assert_eq!(
+            text(&mut outbox),
+            "13\r\nevent: a\ndata: {}\n\n\r\n0\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn without_chunks_an_event_stands_as_it_is() {
+        let (mut stream, mut outbox) = (Stream::new(false), Outbox::default());
+        stream.offer(&mut outbox, "data: 1");
+        stream.finish(&mut outbox);
+        assert_eq!(text(&mut outbox), "data: 1\n\n");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_what_is_lost_is_counted_once() {
+        let (mut stream, mut outbox) = (Stream::new(false), Outbox::default());
+        let event = "x".repeat(1022);
+        for _ in 0..100 {
+            stream.offer(&mut outbox, &event);
+            assert!(outbox.len() <= MAX_BEHIND);
+        }
+        assert_eq!(outbox.len(), MAX_BEHIND);
+        // Room again, but it has not caught up: the order of what it gets stays that of what happened.
+        text(&mut outbox);
+        stream.offer(&mut outbox, "small");
+        assert!(outbox.is_empty());
+        stream.catch_up(&mut outbox);
+        assert_eq!(text(&mut outbox), "event: lost\ndata: 37\n\n");
+        stream.catch_up(&mut outbox);
+        assert!(outbox.is_empty());
+        stream.offer(&mut outbox, "small");
+        assert_eq!(text(&mut outbox), "small\n\n");
+    }
+
+    #[test]
+    fn an_event_larger_than_the_bound_is_lost() {
+        let (mut stream, mut outbox) = (Stream::new(true), Outbox::default());
+        stream.offer(&mut outbox, &"x".repeat(MAX_BEHIND));
+        stream.catch_up(&mut outbox);
+        assert!(text(&mut outbox).contains("event: lost\ndata: 1\n"));
+    }
+
+    #[test]
+    fn a_sender_never_waits_and_what_it_loses_is_counted() {
+        let (sink, source) = events().unwrap();
+        for number in 0..CAPACITY + 10 {
+            sink.send(number.to_string());
+        }
+        let (lost, events) = source.take();
+        assert_eq!((lost, events.len()), (10, CAPACITY));
+        assert_eq!(&*events[0], "0");
+        assert_eq!(source.take().0, 0);
+    }
+
+    #[test]
+    fn a_sink_without_a_server_is_harmless() {
+        let (sink, source) = events().unwrap();
+        drop(source);
+        sink.send("data: 1");
     }
 }

@@ -1,8 +1,10 @@
 //! Whole conversations over real sockets.
 
+mod clock;
 mod descriptors;
 mod endings;
 mod hostile;
+mod random;
 mod requests;
 mod streams;
 
