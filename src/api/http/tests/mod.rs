@@ -3,6 +3,7 @@
 mod clock;
 mod descriptors;
 mod endings;
+mod exhaustion;
 mod hostile;
 mod random;
 mod requests;
