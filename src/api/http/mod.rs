@@ -5,7 +5,7 @@
 //! **Everything a client can make the server hold is bounded**, in bytes and in time: see the constants here and
 //! [`Limits`]. A client that is slow, silent, wrong or hostile costs its own connection and nothing else.
 //!
-//! System calls of the serving thread: `epoll_ctl`, `epoll_wait`/`epoll_pwait`, `accept4`, `getsockopt`, `recvmsg`,
+//! System calls of the serving thread: `epoll_ctl`, `epoll_pwait`, `accept4`, `getsockopt`, `recvmsg`,
 //! `recvfrom`, `sendto`, `shutdown`, `read` and `write` on the event counter, `close`, and what the service does.
 
 mod connection;

@@ -264,6 +264,14 @@ mod tests {
     }
 
     #[test]
+    fn every_method_has_the_name_it_was_asked_by() {
+        for name in ["GET", "PUT", "PATCH", "DELETE"] {
+            let head = parsed(&format!("{name} / HTTP/1.1\r\n\r\n"));
+            assert_eq!(head.method.name(), name);
+        }
+    }
+
+    #[test]
     fn a_malformed_line_is_named_by_its_broken_part() {
         for (line, text) in [
             (
