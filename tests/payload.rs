@@ -27,10 +27,14 @@ fn main() -> ExitCode {
     if kvm && !root {
         eprintln!("payload: SKIPPED, frames: a network namespace needs root");
     }
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
         (
             "every_end_has_its_exit_status",
             every_end_has_its_exit_status,
+        ),
+        (
+            "a_crash_leaves_the_registers_in_the_log",
+            a_crash_leaves_the_registers_in_the_log,
         ),
         (
             "signals_end_a_guest_that_does_not_listen",
@@ -134,6 +138,18 @@ fn every_end_has_its_exit_status() {
             "{work}: {output:?}"
         );
     }
+}
+
+fn a_crash_leaves_the_registers_in_the_log() {
+    let output = run("payload=crash", &["-vv"]);
+    let log = String::from_utf8_lossy(&output.stderr);
+    let told = log.split_once("vCPU 0 at its guest's end: ");
+    let (_, state) = told.unwrap_or_else(|| panic!("{output:?}"));
+    // On AMD, KVM resets the vCPU before it tells of a triple fault.
+    assert!(
+        state.starts_with("rip 0x") || state.starts_with("already reset"),
+        "{state}"
+    );
 }
 
 fn signals_end_a_guest_that_does_not_listen() {

@@ -5,6 +5,7 @@
 //! then waits for (5.9 against 1.2 ms for an empty machine). [`Vm::create`] keeps that order.
 
 mod kick;
+mod registers;
 mod survey;
 mod vcpu;
 mod vm;
@@ -18,6 +19,7 @@ use kvm_ioctls::Cap;
 use crate::spec::KvmCapability;
 
 pub(crate) use kick::install as accept_kicks;
+pub use registers::Registers;
 pub use survey::{NEEDS, Need, Survey};
 pub use vcpu::{BoundVcpu, Exit, Vcpu, VcpuError, kick_signal};
 pub use vm::{Doorbell, Vm, VmError, VmOptions};

@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_run,
-    kvm_sregs,
+    kvm_sregs, kvm_vcpu_events,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
@@ -199,6 +199,14 @@ impl Vcpu {
     /// The error of `KVM_SET_SREGS`.
     pub fn set_sregs(&self, sregs: &kvm_sregs) -> Result<(), VcpuError> {
         self.done("KVM_SET_SREGS", self.fd.set_sregs(sregs))
+    }
+
+    /// Exceptions and interrupts on their way to the guest.
+    ///
+    /// # Errors
+    /// The error of `KVM_GET_VCPU_EVENTS`.
+    pub fn events(&self) -> Result<kvm_vcpu_events, VcpuError> {
+        self.done("KVM_GET_VCPU_EVENTS", self.fd.get_vcpu_events())
     }
 
     /// Binds the vCPU to the calling thread: from now on [`kick_signal`] makes it leave the guest.

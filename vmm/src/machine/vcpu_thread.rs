@@ -23,7 +23,7 @@ use devices::bus::Bus;
 use vmm_sys_util::signal::Killable;
 
 use crate::end::EndReporter;
-use crate::kvm::{BoundVcpu, Exit, Vcpu, kick_signal};
+use crate::kvm::{BoundVcpu, Exit, Registers, Vcpu, kick_signal};
 
 /// The two address spaces that vCPUs see.
 #[derive(Debug, Clone)]
@@ -246,9 +246,23 @@ impl Runner {
             }
             Exit::Interrupted => {}
             Exit::End(end) => {
+                self.log_registers();
                 self.ends.report(end);
                 self.phase = Phase::Parked;
             }
+        }
+    }
+
+    /// A guest that cannot go on has died where its vCPU stands.
+    fn log_registers(&self) {
+        if !log::log_enabled!(log::Level::Debug) {
+            return;
+        }
+        let vcpu = self.vcpu.vcpu();
+        let index = vcpu.index();
+        match Registers::read(vcpu) {
+            Ok(registers) => log::debug!("vCPU {index} at its guest's end: {registers}"),
+            Err(error) => log::debug!("{error}"),
         }
     }
 
