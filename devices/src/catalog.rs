@@ -5,6 +5,7 @@ use std::io;
 
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
+use crate::mmds;
 use crate::virtio::{Core, block, net, rng};
 
 /// A device to build: its config, and what was opened for it.
@@ -12,8 +13,8 @@ use crate::virtio::{Core, block, net, rng};
 pub enum Spec {
     /// A disk and the file behind it.
     Block(block::Config, File),
-    /// A network card and the tap behind it.
-    Net(net::Config, net::Tap),
+    /// A network card, the tap behind it, and what it needs to reach the metadata service, if it does.
+    Net(net::Config, net::Tap, Option<mmds::Attachment>),
     /// An entropy source.
     Rng(rng::Config),
 }
@@ -73,7 +74,13 @@ impl Spec {
             Self::Block(config, file) => {
                 Core::new(block::Block::new(&config, file)?, ram, io, interrupt)
             }
-            Self::Net(config, tap) => Core::new(net::Net::new(config, tap)?, ram, io, interrupt),
+            Self::Net(config, tap, None) => {
+                Core::new(net::Net::new(config, tap)?, ram, io, interrupt)
+            }
+            Self::Net(config, tap, Some(attachment)) => {
+                let net = net::Net::with_mmds(config, tap, attachment)?;
+                Core::new(net, ram, io, interrupt)
+            }
             Self::Rng(config) => Core::new(rng::Rng::new(config)?, ram, io, interrupt),
         }
         .map_err(BuildError::EventFd)

@@ -2,24 +2,32 @@
 //! HTTP at a link-local address. See the README beside this file.
 
 mod config;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the TCP stack, which asks, comes next")
-)]
+mod connection;
+mod ether;
 mod http;
 mod metrics;
+mod stack;
 mod store;
 mod token;
+mod wire;
+
+#[cfg(test)]
+pub(crate) mod guest;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::Value;
 
 pub use config::{Config, ConfigError, Version};
 pub use metrics::Metrics;
 pub use store::StoreError;
+
+pub(crate) use ether::HEAD;
+pub(crate) use stack::{LONGEST_FRAME, Stack};
 
 use store::{Format, LookupError, Store};
 use token::{LifeError, Tokens};
@@ -35,10 +43,19 @@ pub const DEFAULT_LIMIT: usize = 51_200;
 #[derive(Clone, Debug)]
 pub struct Mmds(Arc<Shared>);
 
+/// What a card needs to reach the service.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    mmds: Mmds,
+    address: Ipv4Addr,
+}
+
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     tokens: Tokens,
+    /// What makes sequence numbers unlike those of another VM.
+    seed: u64,
     metrics: Arc<Metrics>,
     /// What the tokens' time counts from.
     made: Instant,
@@ -58,13 +75,17 @@ impl Mmds {
     /// # Errors
     /// When the kernel grants no random key for the tokens.
     pub fn new(limit: usize) -> io::Result<Self> {
+        let (mut key, mut seed) = ([0; token::KEY], [0; 8]);
+        fill(&mut key)?;
+        fill(&mut seed)?;
         Ok(Self(Arc::new(Shared {
             state: Mutex::new(State {
                 store: Store::new(limit),
                 version: Version::default(),
                 imds_compat: false,
             }),
-            tokens: Tokens::new()?,
+            tokens: Tokens::new(&key),
+            seed: u64::from_ne_bytes(seed),
             metrics: Arc::default(),
             made: Instant::now(),
         })))
@@ -104,6 +125,19 @@ impl Mmds {
         Arc::clone(&self.0.metrics)
     }
 
+    /// Takes up `config` and gives what its cards need. Each of them gets a copy.
+    pub fn attach(&self, config: &Config) -> Attachment {
+        self.configure(config);
+        Attachment {
+            mmds: self.clone(),
+            address: config.address(),
+        }
+    }
+
+    fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
     fn version(&self) -> Version {
         self.state().version
     }
@@ -133,5 +167,15 @@ impl Mmds {
     fn state(&self) -> MutexGuard<'_, State> {
         let locked = self.0.state.lock();
         locked.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fills a small buffer with random bytes of the kernel's.
+fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    // Up to 256 bytes come whole, once the kernel has any (getrandom(2)).
+    if getrandom(&mut *bytes, GetRandomFlags::empty())? == bytes.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }

@@ -13,12 +13,10 @@
 //! token of one VM is worth nothing in another, nor in a copy of the same VM from a snapshot.
 
 use std::fmt;
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::Sha256;
 
 /// The shortest life of a token in seconds.
@@ -28,6 +26,8 @@ const LONGEST: u32 = 21_600;
 /// The digits of a number, and those of the MAC.
 const NUMBER: usize = 16;
 const MAC: usize = 32;
+/// The bytes of a key: HMAC-SHA-256's block, so that no key is hashed or filled up.
+pub(super) const KEY: usize = 64;
 
 /// Gives out tokens and knows them again.
 pub(super) struct Tokens {
@@ -44,19 +44,13 @@ pub(super) struct Tokens {
 pub(super) struct LifeError(u32);
 
 impl Tokens {
-    /// Tokens under a new key of the kernel's.
-    pub(super) fn new() -> io::Result<Self> {
-        let mut key = [0; 32];
-        // The kernel gives up to 256 bytes whole, once it has any (getrandom(2)).
-        let filled = getrandom(&mut key, GetRandomFlags::empty())?;
-        if filled != key.len() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mac = Hmac::new_from_slice(&key).map_err(io::Error::other)?;
-        Ok(Self {
-            mac,
+    /// Tokens under a key that nobody can guess and nobody else has.
+    pub(super) fn new(key: &[u8; KEY]) -> Self {
+        let key = (*key).into();
+        Self {
+            mac: Hmac::new(&key),
             next: AtomicU64::new(0),
-        })
+        }
     }
 
     /// A token of a life of `seconds`, 1 to 21600, from `now` on.
@@ -115,13 +109,17 @@ mod tests {
 
     const START: Duration = Duration::from_secs(7);
 
+    fn tokens(key: u8) -> Tokens {
+        Tokens::new(&[key; KEY])
+    }
+
     fn after(seconds: u64) -> Duration {
         START + Duration::from_secs(seconds)
     }
 
     #[test]
     fn a_token_is_valid_until_it_ends() {
-        let tokens = Tokens::new().unwrap();
+        let tokens = tokens(1);
         let token = tokens.issue(START, 60).unwrap();
         assert!(tokens.is_valid(START, &token));
         assert!(tokens.is_valid(after(60) - Duration::from_millis(1), &token));
@@ -130,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_life_outside_the_limits_is_refused() {
-        let tokens = Tokens::new().unwrap();
+        let tokens = tokens(1);
         for seconds in [0, 21_601, u32::MAX] {
             let text = format!(
                 "Invalid time to live value provided for token: {seconds}. Please provide a value between 1 and 21600."
@@ -142,21 +140,21 @@ mod tests {
 
     #[test]
     fn no_two_tokens_are_equal() {
-        let tokens = Tokens::new().unwrap();
+        let tokens = tokens(1);
         let [first, second] = [60, 60].map(|seconds| tokens.issue(START, seconds).unwrap());
         assert_ne!(first, second);
     }
 
     #[test]
     fn a_token_of_one_vm_is_none_of_another() {
-        let [mine, other] = [(); 2].map(|()| Tokens::new().unwrap());
+        let [mine, other] = [1, 2].map(tokens);
         let token = mine.issue(START, 60).unwrap();
         assert!(!other.is_valid(START, &token));
     }
 
     #[test]
     fn a_changed_token_is_none() {
-        let tokens = Tokens::new().unwrap();
+        let tokens = tokens(1);
         let token = tokens.issue(START, 60).unwrap();
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
@@ -168,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_has_not_the_form_of_a_token_is_none() {
-        let tokens = Tokens::new().unwrap();
+        let tokens = tokens(1);
         let token = tokens.issue(START, 60).unwrap();
         let plus = format!("{}+{}", &token[..32], &token[33..]);
         for text in ["", "foo", &token[1..], &token[..63], &plus, &"é".repeat(32)] {
@@ -181,6 +179,6 @@ mod tests {
 
     #[test]
     fn the_key_is_not_shown() {
-        assert_eq!(format!("{:?}", Tokens::new().unwrap()), "Tokens");
+        assert_eq!(format!("{:?}", tokens(1)), "Tokens");
     }
 }

@@ -153,7 +153,7 @@ impl Devices {
             config.guest_mac = Some(config.guest_mac.unwrap_or_else(own));
             backends.push(Backend {
                 id: config.iface_id.clone(),
-                spec: catalog::Spec::Net(config, tap),
+                spec: catalog::Spec::Net(config, tap, None),
             });
         }
         if spec.entropy.is_some() {

@@ -61,6 +61,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No timer for the metadata service's connections.
+    #[error("cannot make a timer for the metadata service on network card {id:?}: {source}")]
+    MmdsTimer {
+        /// The card.
+        id: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
 }
 
 /// A name that Linux takes for an interface, or `fd:` and the name of a tap that was passed in open.

@@ -12,7 +12,9 @@ use virtio_bindings::virtio_net::{
 use crate::catalog::{self, UpdateError};
 use crate::limiter::{Limiter, RateLimiter};
 use crate::metrics::Group;
-use crate::virtio::net::config::{Config, Error, Update};
+use crate::mmds;
+use crate::virtio::net::config::{Config, Error, Mtu, Update};
+use crate::virtio::net::detour::Detour;
 use crate::virtio::net::offloads::Offloads;
 use crate::virtio::net::tap::{Port, Tap};
 use crate::virtio::net::window::Window;
@@ -47,6 +49,8 @@ pub(super) struct Backend<P> {
     pub(super) rx_limiter: Limiter,
     pub(super) tx_limiter: Limiter,
     pub(super) window: Window,
+    /// The way to the metadata service, if this card has one.
+    pub(super) detour: Option<Detour>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -74,10 +78,28 @@ impl<P: Port> Net<P> {
                 rx_limiter: limiter(config.rx_rate_limiter)?,
                 tx_limiter: limiter(config.tx_rate_limiter)?,
                 window: Window::new(),
+                detour: None,
                 metrics,
             }),
             id: config.iface_id,
         })
+    }
+
+    /// A card whose frames go through `port`, but for those to and from the metadata service.
+    ///
+    /// # Errors
+    /// When the kernel grants no timer for the limits or for the service's connections.
+    pub fn with_mmds(config: Config, port: P, attachment: mmds::Attachment) -> Result<Self, Error> {
+        let mtu = config.mtu.map(Mtu::get);
+        let mut net = Self::new(config, port)?;
+        let detour = Detour::new(attachment, mtu).map_err(|source| Error::MmdsTimer {
+            id: net.id.clone(),
+            source,
+        })?;
+        if let Some(backend) = &mut net.backend {
+            backend.detour = Some(detour);
+        }
+        Ok(net)
     }
 
     /// The counters of this card.
@@ -212,6 +234,9 @@ impl<P: Port> Device for Net<P> {
     fn reset(&mut self) {
         if let Some(backend) = &mut self.backend {
             backend.is_chosen = false;
+            if let Some(detour) = &mut backend.detour {
+                detour.reset();
+            }
         }
     }
 

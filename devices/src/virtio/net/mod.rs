@@ -2,6 +2,7 @@
 
 mod config;
 mod control;
+mod detour;
 mod device;
 mod ioctl;
 mod metrics;

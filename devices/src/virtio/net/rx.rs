@@ -1,7 +1,8 @@
-//! Frames from the tap to the guest.
+//! Frames from the tap to the guest, and those of the metadata service, taking turns.
 //!
 //! The worker is woken by the tap, by the guest's kick and by the limiter's timer, each of them edge by
-//! edge. **[`Rx::serve`] returns only when one of them is due**: the tap has said that it is empty, the
+//! edge. **[`Rx::serve`] returns only when one of them is due**: the tap has said that it is empty (and
+//! the service has nothing, whose next frame comes with one of the guest's or with its timer), the
 //! driver was asked to kick and has put nothing since, the timer is set, or the doorbell was rung for the
 //! next turn. So a full tap and a full queue can meet in any order and the frames still flow
 //! (CVE-2020-16843 was a return without any of these).
@@ -13,6 +14,7 @@ use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 
 use crate::limiter::Limiter;
 use crate::virtio::chain::ChainError;
+use crate::virtio::net::detour::Detour;
 use crate::virtio::net::offloads::Offloads;
 use crate::virtio::net::window::{Frame, Window};
 use crate::virtio::net::worker::Common;
@@ -39,6 +41,8 @@ pub(super) struct Rx {
     held: Option<Frame>,
     /// The tap had nothing more when it was last asked.
     is_dry: bool,
+    /// The last frame was the metadata service's: now it is the tap's turn.
+    was_detoured: bool,
 }
 
 /// What became of the attempt to have room for a frame.
@@ -63,6 +67,7 @@ impl Rx {
             merges: net.has(VIRTIO_NET_F_MRG_RXBUF),
             held: None,
             is_dry: false,
+            was_detoured: false,
         }
     }
 
@@ -83,15 +88,25 @@ impl Rx {
     ///
     /// # Errors
     /// When the queue is broken.
-    pub(super) fn serve(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
+    pub(super) fn serve(
+        &mut self,
+        net: &Common,
+        port: BorrowedFd<'_>,
+        detour: &mut Option<Detour>,
+    ) -> Result<(), QueueError> {
         self.queue.hush(&net.ram)?;
-        self.take_turn(net, port)?;
+        self.take_turn(net, port, detour)?;
         self.queue.notify(&net.ram, &net.interrupt)
     }
 
-    fn take_turn(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
+    fn take_turn(
+        &mut self,
+        net: &Common,
+        port: BorrowedFd<'_>,
+        detour: &mut Option<Detour>,
+    ) -> Result<(), QueueError> {
         for _ in 0..FRAMES_PER_TURN {
-            if self.held.is_none() && self.is_dry {
+            if self.held.is_none() && self.is_dry && !has_frame(detour) {
                 return Ok(());
             }
             match self.make_room(net)? {
@@ -118,7 +133,7 @@ impl Rx {
                     net.metrics.rx_rate_limiter_throttled.increment();
                     return Ok(());
                 }
-                self.read(net, port);
+                self.next(net, port, detour.as_mut());
             }
             self.deliver(net)?;
         }
@@ -192,7 +207,37 @@ impl Rx {
         }
     }
 
-    /// Reads a frame. Whatever the tap says but a frame, it is asked again only after its next event.
+    /// Reads a frame of the metadata service if it has one, or of the tap, by turns if both may have.
+    fn next(&mut self, net: &Common, port: BorrowedFd<'_>, detour: Option<&mut Detour>) {
+        let is_due = self.is_dry || !self.was_detoured;
+        match detour.filter(|detour| is_due && detour.has_frame()) {
+            Some(detour) => {
+                self.was_detoured = true;
+                self.fetch(net, detour);
+            }
+            None => {
+                self.was_detoured = false;
+                self.read(net, port);
+            }
+        }
+    }
+
+    /// Reads a frame of the metadata service.
+    fn fetch(&mut self, net: &Common, detour: &mut Detour) {
+        let Some(frame) = detour.front() else {
+            return;
+        };
+        match self.window.fill(&net.ram, frame) {
+            Ok(frame) => {
+                self.limiter.charge(frame_bytes(frame), 1);
+                self.held = Some(frame);
+            }
+            Err(_) => net.metrics.rx_fails.increment(),
+        }
+        detour.pop();
+    }
+
+    /// Reads a frame of the tap. Whatever the tap says but a frame, it is asked again only after its next event.
     fn read(&mut self, net: &Common, port: BorrowedFd<'_>) {
         match self.window.read(port) {
             // The end of a file, which a tap does not have.
@@ -266,6 +311,11 @@ impl Rx {
             net.metrics.rx_fails.increment();
         }
     }
+}
+
+/// Whether the metadata service has a frame for the guest.
+fn has_frame(detour: &Option<Detour>) -> bool {
+    detour.as_ref().is_some_and(Detour::has_frame)
 }
 
 /// The longest frame to expect, with its header.

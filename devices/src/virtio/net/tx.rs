@@ -10,6 +10,7 @@ use std::os::fd::BorrowedFd;
 use crate::iovec::IoVecs;
 use crate::limiter::Limiter;
 use crate::metrics::Sampler;
+use crate::virtio::net::detour::Detour;
 use crate::virtio::net::worker::Common;
 use crate::virtio::net::{HEADER, LONGEST, SHORTEST};
 use crate::virtio::poll::Poll;
@@ -84,7 +85,12 @@ impl Tx {
     ///
     /// # Errors
     /// When the queue is broken.
-    pub(super) fn serve(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
+    pub(super) fn serve(
+        &mut self,
+        net: &Common,
+        port: BorrowedFd<'_>,
+        detour: &mut Option<Detour>,
+    ) -> Result<(), QueueError> {
         if self.is_stalled {
             return Ok(());
         }
@@ -92,7 +98,7 @@ impl Tx {
         let mut left = FRAMES_PER_TURN;
         loop {
             self.queue.hush(&net.ram)?;
-            let stop = self.take(&mut left, net, port)?;
+            let stop = self.take(&mut left, net, port, detour)?;
             self.queue.notify(&net.ram, &net.interrupt)?;
             match stop {
                 Stop::Empty => {}
@@ -115,10 +121,15 @@ impl Tx {
     ///
     /// # Errors
     /// When the queue is broken.
-    pub(super) fn kicked(&mut self, net: &Common, port: BorrowedFd<'_>) -> Result<(), QueueError> {
+    pub(super) fn kicked(
+        &mut self,
+        net: &Common,
+        port: BorrowedFd<'_>,
+        detour: &mut Option<Detour>,
+    ) -> Result<(), QueueError> {
         net.metrics.tx_queue_event_count.increment();
         self.has_taken = self.is_stalled;
-        self.serve(net, port)?;
+        self.serve(net, port, detour)?;
         if !self.has_taken {
             net.metrics.no_tx_avail_buffer.increment();
         }
@@ -149,6 +160,7 @@ impl Tx {
         left: &mut u32,
         net: &Common,
         port: BorrowedFd<'_>,
+        detour: &mut Option<Detour>,
     ) -> Result<Stop, QueueError> {
         while *left > 0 {
             *left = left.saturating_sub(1);
@@ -158,7 +170,7 @@ impl Tx {
                 return Ok(Stop::Waiting);
             }
             match self.queue.pop(&net.ram, &mut self.chain)? {
-                Popped::Chain(head) => match self.send(net, port) {
+                Popped::Chain(head) => match self.send(net, port, detour.as_mut()) {
                     Sent::Done => self.queue.complete(&net.ram, head, 0)?,
                     Sent::Full => {
                         self.queue.undo_pop(head);
@@ -180,12 +192,16 @@ impl Tx {
     }
 
     /// Writes the chain's frame to the tap, straight from guest memory. The kernel checks the header
-    /// against the frame and refuses what makes no sense.
-    fn send(&mut self, net: &Common, port: BorrowedFd<'_>) -> Sent {
+    /// against the frame and refuses what makes no sense. A frame to the metadata service goes there, and is
+    /// not charged for.
+    fn send(&mut self, net: &Common, port: BorrowedFd<'_>, detour: Option<&mut Detour>) -> Sent {
         let len = usize::try_from(self.chain.readable_len()).unwrap_or(usize::MAX);
         if !(SHORTEST..=LONGEST).contains(&len) {
             net.metrics.tx_malformed_frames.increment();
             net.metrics.tx_fails.increment();
+            return Sent::Done;
+        }
+        if detour.is_some_and(|detour| detour.take(&net.ram, &self.chain)) {
             return Sent::Done;
         }
         self.vecs.clear();

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use crate::host::GuestRam;
 use crate::iovec::IoVecs;
 use crate::virtio::chain::{ChainError, Segment, write_segments};
-use crate::virtio::net::LONGEST;
+use crate::virtio::net::{HEADER, LONGEST};
 use crate::virtio::{Chain, Head, QueueError, VirtQueue};
 
 /// What one `readv(2)` takes: `UIO_MAXIOV` without the spare buffer.
@@ -92,6 +92,30 @@ impl Window {
     pub(super) fn read(&mut self, port: BorrowedFd<'_>) -> io::Result<Frame> {
         let room = self.room();
         let len = self.vecs.readv_with_spare(port, &mut self.spare)?;
+        Ok(Frame {
+            len,
+            direct: len.min(room),
+        })
+    }
+
+    /// Puts a frame of the host's own, behind an empty header, where [`Window::read`] would have put it.
+    ///
+    /// # Errors
+    /// [`ChainError::Short`] when it is longer than any frame.
+    pub(super) fn fill(&mut self, ram: &GuestRam, frame: &[u8]) -> Result<Frame, ChainError> {
+        let len = HEADER.saturating_add(frame.len());
+        let room = self.room();
+        let in_header = HEADER.min(room);
+        let header = [0; HEADER];
+        let (direct, behind) = header
+            .split_at_checked(in_header)
+            .ok_or(ChainError::Short)?;
+        self.write_at(ram, 0, direct)?;
+        let split = room.saturating_sub(in_header).min(frame.len());
+        let (direct, tail) = frame.split_at_checked(split).ok_or(ChainError::Short)?;
+        self.write_at(ram, in_header, direct)?;
+        let spare = self.spare.iter_mut().zip(behind.iter().chain(tail));
+        spare.for_each(|(spare, byte)| *spare = *byte);
         Ok(Frame {
             len,
             direct: len.min(room),

@@ -9,6 +9,7 @@ use vmm_sys_util::epoll::EventSet;
 use crate::host::{GuestRam, Interrupt};
 use crate::virtio::net::Metrics;
 use crate::virtio::net::control::Control;
+use crate::virtio::net::detour::Detour;
 use crate::virtio::net::device::Backend;
 use crate::virtio::net::offloads::Offloads;
 use crate::virtio::net::rx::Rx;
@@ -23,6 +24,7 @@ const COMMAND: u32 = 2;
 const PORT: u32 = 3;
 const RX_TIMER: u32 = 4;
 const TX_TIMER: u32 = 5;
+const MMDS_TIMER: u32 = 6;
 
 /// What the three queues have in common.
 pub(super) struct Common {
@@ -54,6 +56,7 @@ pub struct NetWorker<P: Port = Tap> {
     rx: Rx,
     tx: Tx,
     control: Control,
+    detour: Option<Detour>,
 }
 
 impl<P: Port> NetWorker<P> {
@@ -76,6 +79,7 @@ impl<P: Port> NetWorker<P> {
             common,
             port: backend.port,
             is_chosen: backend.is_chosen,
+            detour: backend.detour,
         }
     }
 
@@ -89,6 +93,7 @@ impl<P: Port> NetWorker<P> {
             rx_limiter,
             tx_limiter,
             window,
+            detour: self.detour,
             metrics: self.common.metrics,
         };
         (backend, vec![rx, tx, self.control.queue])
@@ -105,6 +110,7 @@ impl<P: Port> NetWorker<P> {
         let timers = [
             (self.rx.limiter.timer(), RX_TIMER),
             (self.tx.limiter.timer(), TX_TIMER),
+            (self.detour.as_ref().map(Detour::timer), MMDS_TIMER),
         ];
         doorbells
             .map(|(queue, what)| Events::with_data(queue.doorbell(), what, edge))
@@ -123,34 +129,57 @@ impl<P: Port> NetWorker<P> {
         match event.data() {
             RX_KICK => {
                 self.common.metrics.rx_queue_event_count.increment();
-                self.rx.serve(&self.common, self.port.as_fd())
+                self.receive()?;
             }
-            TX_KICK => self.tx.kicked(&self.common, self.port.as_fd()),
-            COMMAND => self.obey(),
+            TX_KICK => {
+                let port = self.port.as_fd();
+                self.tx.kicked(&self.common, port, &mut self.detour)?;
+            }
+            COMMAND => self.obey()?,
             PORT => {
                 self.common.metrics.rx_tap_event_count.increment();
                 self.rx.refilled();
-                self.rx.serve(&self.common, self.port.as_fd())?;
-                if !self.tx.is_stalled() {
-                    return Ok(());
+                self.receive()?;
+                if self.tx.is_stalled() {
+                    self.tx.drained();
+                    self.send()?;
                 }
-                self.tx.drained();
-                self.tx.serve(&self.common, self.port.as_fd())
             }
             RX_TIMER => {
                 let metrics = &self.common.metrics;
                 metrics.rx_event_rate_limiter_count.increment();
                 self.rx.limiter.fired();
-                self.rx.serve(&self.common, self.port.as_fd())
+                self.receive()?;
             }
             TX_TIMER => {
                 let metrics = &self.common.metrics;
                 metrics.tx_rate_limiter_event_count.increment();
                 self.tx.limiter.fired();
-                self.tx.serve(&self.common, self.port.as_fd())
+                self.send()?;
             }
-            _ => Ok(()),
+            MMDS_TIMER => self.detour.iter_mut().for_each(Detour::fired),
+            _ => {}
         }
+        self.answer()
+    }
+
+    fn receive(&mut self) -> Result<(), QueueError> {
+        let port = self.port.as_fd();
+        self.rx.serve(&self.common, port, &mut self.detour)
+    }
+
+    fn send(&mut self) -> Result<(), QueueError> {
+        let port = self.port.as_fd();
+        self.tx.serve(&self.common, port, &mut self.detour)
+    }
+
+    /// Gives the guest what the metadata service has for it by now, and sees to the rest in time.
+    fn answer(&mut self) -> Result<(), QueueError> {
+        if self.detour.as_ref().is_some_and(Detour::has_frame) {
+            self.receive()?;
+        }
+        self.detour.iter_mut().for_each(Detour::arm);
+        Ok(())
     }
 
     fn obey(&mut self) -> Result<(), QueueError> {

@@ -12,6 +12,7 @@ use rustix::net::{
 
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
+use crate::mmds::Attachment;
 use crate::virtio::Core;
 use crate::virtio::driver::Driver;
 use crate::virtio::net::{Config, HEADER, Metrics, Net, Port};
@@ -42,6 +43,8 @@ pub(super) struct Far {
     near: OwnedFd,
     asked: Arc<AtomicU32>,
     metrics: Mutex<Arc<Metrics>>,
+    /// What the cards reach the metadata service with.
+    attachment: Option<Attachment>,
 }
 
 impl Far {
@@ -54,6 +57,15 @@ impl Far {
             near,
             asked: Arc::new(AtomicU32::new(u32::MAX)),
             metrics: Mutex::default(),
+            attachment: None,
+        }
+    }
+
+    /// A cable whose cards reach the metadata service.
+    pub(super) fn with_mmds(attachment: Attachment) -> Self {
+        Self {
+            attachment: Some(attachment),
+            ..Self::new()
         }
     }
 
@@ -69,7 +81,10 @@ impl Far {
             socket: self.near.try_clone().unwrap(),
             asked: Arc::clone(&self.asked),
         };
-        let net = Net::new(config, cable).unwrap();
+        let net = match self.attachment.clone() {
+            Some(attachment) => Net::with_mmds(config, cable, attachment).unwrap(),
+            None => Net::new(config, cable).unwrap(),
+        };
         *self.metrics.lock().unwrap() = net.metrics();
         Core::new(net, ram, io, interrupt).unwrap()
     }

@@ -1,22 +1,28 @@
 use super::cable::{Far, config, frame};
 use super::{CONTROL, RX, TX, exchange};
+use crate::mmds::guest;
 use crate::virtio::contract::Contract;
 use crate::virtio::driver::{Buffer, DATA, Driver};
 
-const CASES: u32 = 4000;
+const CASES: u32 = 3000;
 const MERGE: u64 = 1 << 15;
 const OFFLOADS: u64 = 1 << 17 | 1 << 2;
 
 fn survives(features: u64, queue: usize, after_kick: impl Fn(&mut Driver, &Far)) {
-    let far = Far::new();
+    survives_on(&Far::new(), features, queue, &after_kick);
+    let (_, attachment) = guest::service(serde_json::json!({}));
+    survives_on(&Far::with_mmds(attachment), features, queue, &after_kick);
+}
+
+fn survives_on(far: &Far, features: u64, queue: usize, after_kick: &impl Fn(&mut Driver, &Far)) {
     let contract = Contract {
         build: &|ram, io, interrupt| far.core(config(), ram, io, interrupt),
         exchange: &|driver: &mut Driver| {
             far.clear();
-            exchange(driver, &far);
+            exchange(driver, far);
         },
     };
-    contract.survives_with(features, queue, CASES, &|driver| after_kick(driver, &far));
+    contract.survives_with(features, queue, CASES, &|driver| after_kick(driver, far));
 }
 
 fn arrive(_: &mut Driver, far: &Far) {

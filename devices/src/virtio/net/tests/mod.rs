@@ -2,6 +2,7 @@ mod cable;
 mod control;
 mod host;
 mod hostile;
+mod mmds;
 mod namespace;
 mod rx;
 mod tap;

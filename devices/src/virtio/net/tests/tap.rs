@@ -109,7 +109,9 @@ fn without_rights_a_tap_is_not_made_and_the_user_is_told_how() {
 
 fn build(ram: GuestRam, io: IoHandle, interrupt: Interrupt) -> Core {
     let tap = Tap::open(&name(), None).unwrap();
-    Spec::Net(config(), tap).build(ram, io, interrupt).unwrap()
+    Spec::Net(config(), tap, None)
+        .build(ram, io, interrupt)
+        .unwrap()
 }
 
 fn exchange(driver: &mut Driver, wire: &Wire) {
