@@ -51,7 +51,7 @@ impl Level {
     }
 }
 
-/// A counter of something that cannot happen in ravelin: its value is 0, and it costs nothing.
+/// A counter of something that cannot happen in ravelin: it costs nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Never;
 
@@ -119,6 +119,8 @@ impl Timing {
 /// The present value of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
+    /// Nothing: it cannot happen. Clients that expect the key see a 0.
+    Never,
     /// How often, or how much, since the start.
     Count(u64),
     /// What was set last.
@@ -176,7 +178,7 @@ impl Measure for Level {
 
 impl Measure for Never {
     fn value(&self) -> Value {
-        Value::Count(0)
+        Value::Never
     }
 }
 
@@ -298,7 +300,7 @@ mod tests {
         assert_eq!(keys, ["count", "level", "never", "time", "own"]);
         let values: Vec<_> = seen.iter().map(|figure| figure.value).collect();
         assert_eq!(values[..2], [Value::Count(7), Value::Level(8)]);
-        assert_eq!(values[2], Value::Count(0));
+        assert_eq!(values[2], Value::Never);
         assert_eq!(seen[1].help, " Two lines.");
         assert_eq!(seen[3].audience, Audience::All);
         assert_eq!(seen[4].audience, Audience::Own);

@@ -6,6 +6,8 @@
 //! | [`controller`], [`command`] | before the boot and after it, and what may be asked |
 //! | [`open`] | what a description names, opened |
 //! | [`events`] | what happens to a VM, for whoever watches |
+//! | [`line_file`] | files and pipes that take whole lines |
+//! | [`metrics`] | what a VM counts, for its operator |
 //! | [`memory`] | guest memory, and files mapped into it |
 //! | [`kvm`] | the only user of the KVM interface |
 //! | [`arch`] | what differs between processor architectures |
@@ -23,8 +25,10 @@ mod event;
 pub mod events;
 pub mod host;
 pub mod kvm;
+pub mod line_file;
 pub mod machine;
 pub mod memory;
+pub mod metrics;
 pub mod open;
 pub mod spec;
 

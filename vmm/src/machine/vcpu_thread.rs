@@ -24,6 +24,7 @@ use vmm_sys_util::signal::Killable;
 
 use crate::end::EndReporter;
 use crate::kvm::{BoundVcpu, Exit, Registers, Vcpu, kick_signal};
+use crate::metrics::vcpu::{self, Access, Samplers};
 
 /// The two address spaces that vCPUs see.
 #[derive(Debug, Clone)]
@@ -66,6 +67,7 @@ enum Order {
 #[derive(Debug)]
 pub struct VcpuThread {
     index: u8,
+    metrics: Arc<vcpu::Vcpu>,
     orders: Sender<Order>,
     ordered: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -81,6 +83,8 @@ impl VcpuThread {
         let (orders, queue) = channel();
         let ordered = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ordered);
+        let metrics = Arc::<vcpu::Vcpu>::default();
+        let counted = Arc::clone(&metrics);
         let thread = thread::Builder::new()
             .name(format!("vcpu{index}"))
             .spawn(move || match vcpu.bind() {
@@ -91,6 +95,8 @@ impl VcpuThread {
                     queue,
                     ordered: seen,
                     phase: Phase::Parked,
+                    metrics: counted,
+                    samplers: Samplers::default(),
                 }
                 .serve(),
                 // The queue is dropped: whoever asks this thread next hears that it is gone.
@@ -99,10 +105,16 @@ impl VcpuThread {
             .map_err(|source| VcpuThreadError::Spawn { index, source })?;
         Ok(Self {
             index,
+            metrics,
             orders,
             ordered,
             thread: Some(thread),
         })
+    }
+
+    /// What the vCPU counts.
+    pub fn metrics(&self) -> Arc<vcpu::Vcpu> {
+        Arc::clone(&self.metrics)
     }
 
     /// Lets the guest run; does not wait.
@@ -190,6 +202,8 @@ struct Runner {
     queue: Receiver<Order>,
     ordered: Arc<AtomicBool>,
     phase: Phase,
+    metrics: Arc<vcpu::Vcpu>,
+    samplers: Samplers,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -225,27 +239,37 @@ impl Runner {
 
     /// One entry into the guest and what it asked for.
     fn step(&mut self) {
+        let (metrics, samplers) = (&self.metrics, &mut self.samplers);
         match self.vcpu.run() {
             Exit::PortRead { port, width, data } => {
+                let timing = samplers.begin(metrics, Access::PortRead);
                 for access in data.chunks_mut(width) {
                     self.buses.ports.read(u64::from(port), access);
                 }
+                metrics.end(Access::PortRead, timing);
             }
             Exit::PortWrite { port, width, data } => {
+                let timing = samplers.begin(metrics, Access::PortWrite);
                 for access in data.chunks(width) {
                     self.buses.ports.write(u64::from(port), access);
                 }
+                metrics.end(Access::PortWrite, timing);
                 self.park_if_ended();
             }
             Exit::MemoryRead { address, data } => {
+                let timing = samplers.begin(metrics, Access::MemoryRead);
                 self.buses.memory.read(address, data);
+                metrics.end(Access::MemoryRead, timing);
             }
             Exit::MemoryWrite { address, data } => {
+                let timing = samplers.begin(metrics, Access::MemoryWrite);
                 self.buses.memory.write(address, data);
+                metrics.end(Access::MemoryWrite, timing);
                 self.park_if_ended();
             }
-            Exit::Interrupted => {}
+            Exit::Interrupted => metrics.interrupted.increment(),
             Exit::End(end) => {
+                metrics.failures.increment();
                 self.log_registers();
                 self.ends.report(end);
                 self.phase = Phase::Parked;
