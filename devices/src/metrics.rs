@@ -45,6 +45,14 @@ impl Level {
         self.0.store(value, Ordering::Relaxed);
     }
 
+    /// Sets the value to the microseconds that `act` takes.
+    pub fn time<T>(&self, act: impl FnOnce() -> T) -> T {
+        let since = Instant::now();
+        let outcome = act();
+        self.set(u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX));
+        outcome
+    }
+
     /// The present value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

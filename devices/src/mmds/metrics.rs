@@ -14,6 +14,10 @@ crate::group! {
         pub rx_accepted_unusual: Counter,
         /// Frames that named the service when first looked at and something else, or nothing, when read.
         pub rx_bad_eth: Counter,
+        /// Requests for data with a token that is not valid.
+        pub rx_invalid_token: Counter,
+        /// Requests for data without a token.
+        pub rx_no_token: Counter,
         /// TCP segments taken.
         pub rx_count: Counter,
         /// Bytes of frames given to the guest.
@@ -28,9 +32,5 @@ crate::group! {
         pub connections_created: Counter,
         /// Connections ended, by either side or for want of progress.
         pub connections_destroyed: Counter,
-        /// Requests for data with a token that is not valid.
-        pub rx_invalid_token: Counter,
-        /// Requests for data without a token.
-        pub rx_no_token: Counter,
     }
 }

@@ -74,6 +74,9 @@ pub enum CommandError {
     /// The figures.
     #[error("Metrics error: {0}")]
     Metrics(String),
+    /// A line of figures was lost.
+    #[error("Internal VMM error: {0}")]
+    Flush(String),
     /// The metadata service's description. The prefix is Firecracker's.
     #[error("MMMDS config error: {0}")]
     MmdsConfig(#[source] SpecError),

@@ -10,6 +10,7 @@ use crate::command::{DriveUpdate, NetworkUpdate, Phase, UpdateError};
 use crate::end::{Ends, Finish, GuestEnd};
 use crate::event::borrow;
 use crate::machine::{Console, Devices, Guest, VcpuThreadError};
+use crate::metrics::Metrics;
 use crate::open::{self, OpenError, Parcels};
 use crate::spec::{Drive, Spec};
 
@@ -60,6 +61,12 @@ impl Live {
         self.guest.resume()?;
         self.phase = Phase::Running;
         Ok(())
+    }
+
+    /// Has everything that the machine counts told of.
+    pub(super) fn count_in(&self, metrics: &mut Metrics) {
+        self.guest.count_in(metrics);
+        self.devices.count_in(metrics);
     }
 
     /// Gives a disk another file, or its present one's new size, and other limits.

@@ -25,6 +25,7 @@ use crate::command::{
     Setting, Show, UpdateError, When,
 };
 use crate::events::Event;
+use crate::metrics::{Kind, Metrics, Process};
 use crate::open::Parcels;
 use crate::spec::{LoggerConfig, Serial, Spec};
 
@@ -53,6 +54,7 @@ pub struct Controller {
     state: State,
     parcels: Parcels,
     mmds: Mmds,
+    metrics: Metrics,
     host: Box<dyn Host>,
 }
 
@@ -68,8 +70,11 @@ enum State {
 impl Controller {
     /// The VM `id`, described by `draft` so far.
     pub fn new(id: String, draft: Draft, mmds: Mmds, host: Box<dyn Host>) -> Self {
+        let mut metrics = Metrics::new(&id, Process::default());
+        metrics.add(Kind::Mmds, "", mmds.metrics());
         Self {
             id,
+            metrics,
             state: State::Draft(Box::new(draft)),
             parcels: Parcels::default(),
             mmds,
@@ -101,6 +106,16 @@ impl Controller {
         }
     }
 
+    /// What the VM counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What the VM counts, to be written.
+    pub fn metrics_mut(&mut self) -> &mut Metrics {
+        &mut self.metrics
+    }
+
     /// Tells those who watch.
     pub fn tell(&mut self, event: &Event) {
         self.host.hear(event);
@@ -113,6 +128,7 @@ impl Controller {
     pub fn start(&mut self) -> Result<(), Box<StartError>> {
         if let State::Draft(draft) = &mut self.state {
             let live = draft.start(&self.mmds, &mut self.parcels)?;
+            live.count_in(&mut self.metrics);
             self.state = State::Live(Box::new(live));
             self.tell(&Event::Started);
         }
@@ -159,6 +175,10 @@ impl Controller {
                     Setting::Serial(config) => {
                         self.host.set_serial(config).map_err(CommandError::Serial)?;
                     }
+                    Setting::Metrics(config) => {
+                        let set = self.metrics.write_to(config);
+                        set.map_err(|error| CommandError::Metrics(error.to_string()))?;
+                    }
                     _ => {}
                 }
                 draft.set(setting, &mut self.parcels)?;
@@ -180,13 +200,14 @@ impl Controller {
         let State::Live(live) = &mut self.state else {
             return Err(CommandError::NotBeforeStart);
         };
+        let latencies = &self.metrics.process().latencies_us;
         let event = match command {
             Command::Pause => {
-                live.pause()?;
+                latencies.vmm_pause_vm.time(|| live.pause())?;
                 Event::Paused
             }
             Command::Resume => {
-                live.resume()?;
+                latencies.vmm_resume_vm.time(|| live.resume())?;
                 Event::Resumed
             }
             Command::PressPowerButton => {
@@ -197,7 +218,12 @@ impl Controller {
                 live.devices().press_power_button();
                 return Ok(());
             }
-            Command::FlushMetrics => return Ok(()),
+            Command::FlushMetrics => {
+                let flushed = self.metrics.flush();
+                return flushed
+                    .map(|_| ())
+                    .map_err(|error| CommandError::Flush(error.to_string()));
+            }
             Command::UpdateDrive(update) => {
                 let id = update.drive_id.clone();
                 live.update_drive(update, &mut self.parcels)
@@ -225,7 +251,7 @@ impl Controller {
             Show::Config => Outcome::Config(Box::new(self.spec().clone())),
             Show::Machine => Outcome::Machine(self.spec().machine_config.clone()),
             Show::Mmds => Outcome::Mmds(self.mmds.get()),
-            Show::Metrics => Outcome::Metrics(String::new()),
+            Show::Metrics => Outcome::Metrics(self.metrics.exposition()),
             Show::Balloon => match &self.spec().balloon {
                 Some(balloon) => Outcome::Balloon(balloon.clone()),
                 None => return Err(CommandError::NoBalloon),

@@ -197,3 +197,32 @@ fn metadata_can_be_put_patched_and_shown_and_has_a_limit() {
         "{refused}"
     );
 }
+
+#[test]
+fn figures_go_where_was_asked_once_and_are_shown_as_text_too() {
+    let mut vm = controller();
+    let folder = tempfile::tempdir().unwrap();
+    let to = |name: &str| {
+        let path = folder.path().join(name).to_str().unwrap().to_owned();
+        let json = json!({"metrics_path": path});
+        Command::Set(Setting::Metrics(serde_json::from_value(json).unwrap()))
+    };
+    let refused = vm.handle(to("no/such")).unwrap_err().to_string();
+    assert!(refused.starts_with("Metrics error: "), "{refused}");
+    assert!(refused.contains("No such file or directory"), "{refused}");
+    vm.handle(to("metrics")).unwrap();
+    let refused = vm.handle(to("other")).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "Metrics error: Reinitialization of metrics not allowed."
+    );
+    assert!(vm.spec().metrics.is_some());
+    let Outcome::Metrics(text) = vm.handle(Command::Show(Show::Metrics)).unwrap() else {
+        panic!("figures");
+    };
+    assert!(text.contains("ravelin_info{id=\"vm\","), "{text}");
+    assert!(text.contains("ravelin_mmds_rx_accepted_total 0"), "{text}");
+    assert!(vm.metrics_mut().flush().unwrap());
+    let line = std::fs::read_to_string(folder.path().join("metrics")).unwrap();
+    assert!(line.starts_with("{\"utc_timestamp_ms\":"), "{line}");
+}

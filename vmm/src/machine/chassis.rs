@@ -8,6 +8,7 @@ use crate::boot::{self, BootError, MmioSlot};
 use crate::end::EndReporter;
 use crate::kvm::{Kvm, KvmError, Vcpu, VcpuError, Vm, VmError, VmOptions};
 use crate::memory::{self, GuestMemory, HugePages, MemoryError, MemorySize};
+use crate::metrics::{Kind, Metrics};
 use crate::spec::CpuFeatures;
 
 /// Why a machine could not be built.
@@ -181,6 +182,13 @@ impl Guest {
     /// A vCPU thread that is gone.
     pub fn pause(&self) -> Result<(), VcpuThreadError> {
         self.threads.iter().try_for_each(VcpuThread::pause)
+    }
+
+    /// Has everything that the vCPUs count told of.
+    pub fn count_in(&self, metrics: &mut Metrics) {
+        for (index, thread) in self.threads.iter().enumerate() {
+            metrics.add(Kind::Vcpu, &index.to_string(), thread.metrics());
+        }
     }
 
     /// The vCPU threads, in vCPU order.

@@ -12,6 +12,7 @@ use devices::io_thread::{self, IoThread};
 use devices::legacy::cmos::{self, Cmos};
 use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
+use devices::legacy::metrics::I8042Metrics;
 use devices::legacy::serial::{self, Serial};
 use devices::virtio::mmio::{self, Mmio};
 use devices::virtio::net::MacAddr;
@@ -27,6 +28,7 @@ use crate::command::UpdateError;
 use crate::end::{EndReporter, GuestEnd};
 use crate::event::borrow;
 use crate::kvm::{Doorbell, Vm, VmError};
+use crate::metrics::{Kind, Metrics};
 use crate::open::{OpenError, Opened, Parcels};
 use crate::spec::Spec;
 
@@ -73,6 +75,7 @@ pub struct Devices {
     virtio: Vec<Slot>,
     power: Arc<Mutex<Power>>,
     console: Console,
+    keyboard: Arc<I8042Metrics>,
     // Dropped last: the workers go with their thread.
     _io: IoThread,
 }
@@ -185,7 +188,9 @@ impl Devices {
             console.output(),
         ));
         insert(&ports, power::PORTS, power.clone())?;
-        insert(&ports, i8042::PORTS, shared(I8042::new(end)))?;
+        let controller = I8042::new(end);
+        let keyboard = controller.metrics();
+        insert(&ports, i8042::PORTS, shared(controller))?;
         insert(&ports, cmos::PORTS, shared(Cmos::default()))?;
         let mut places = Places::new();
         let virtio = backends
@@ -198,8 +203,18 @@ impl Devices {
             virtio,
             power,
             console,
+            keyboard,
             _io: io,
         })
+    }
+
+    /// Has everything that the devices count told of.
+    pub fn count_in(&self, metrics: &mut Metrics) {
+        for slot in &self.virtio {
+            metrics.add_device(&slot.id, lock(&slot.device).core());
+        }
+        metrics.add(Kind::Uart, "", lock(&self.console.serial).metrics());
+        metrics.add(Kind::I8042, "", self.keyboard.clone());
     }
 
     /// The buses for the vCPUs.

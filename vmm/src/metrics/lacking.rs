@@ -22,22 +22,6 @@ pub(super) const BALLOON: Lacking = Lacking(&[
     "free_page_hint_fails",
 ]);
 
-pub(super) const MMDS: Lacking = Lacking(&[
-    "rx_accepted",
-    "rx_accepted_err",
-    "rx_accepted_unusual",
-    "rx_bad_eth",
-    "rx_invalid_token",
-    "rx_no_token",
-    "rx_count",
-    "tx_bytes",
-    "tx_count",
-    "tx_errors",
-    "tx_frames",
-    "connections_created",
-    "connections_destroyed",
-]);
-
 pub(super) const VSOCK: Lacking = Lacking(&[
     "activate_fails",
     "cfg_fails",

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use devices::legacy::metrics::{I8042Metrics, SerialMetrics};
 use devices::metrics::{Audience, Figure, Group};
+use devices::mmds;
 use devices::virtio::{block, net, rng};
 
-use super::lacking::{BALLOON, INTERRUPTS, MEMORY_HOTPLUG, MMDS, PMEM, VSOCK};
+use super::lacking::{BALLOON, INTERRUPTS, MEMORY_HOTPLUG, PMEM, VSOCK};
 use super::process::Process;
 use super::sum::{add, empty, since, without_extremes};
 use super::vcpu::Vcpu;
@@ -85,7 +86,7 @@ impl Registry {
             of("uart", Kind::Uart, &SerialMetrics::default()),
             own("latencies_us", process.latencies_us.clone()),
             own("logger", process.logger.clone()),
-            of("mmds", Kind::Mmds, &MMDS),
+            of("mmds", Kind::Mmds, &mmds::Metrics::default()),
             of("net", Kind::Net, &net::Metrics::default()),
             own("patch_api_requests", process.patch_api_requests.clone()),
             own("put_api_requests", process.put_api_requests.clone()),
