@@ -10,18 +10,30 @@ use std::{io, slice};
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
+/// Lets go of what only a start needs: code and constants, and what the heap has free.
+pub(crate) fn let_go_of_start() {
+    let_go_of_code();
+    trim_heap();
+}
+
 /// Lets go of the program's code and constants: what a start needs and a running guest does not (flags,
 /// loaders, tables) leaves the process, what it does need comes back from the page cache when it is touched.
 ///
 /// **Only whole pages of segments that nobody may write are named**: they hold what the file holds. A page
 /// that the dynamic linker or a program wrote to is never among them. A debugger's breakpoints are: it sets
 /// them again when it stops the program.
-pub(crate) fn let_go_of_code() {
+fn let_go_of_code() {
     for range in code() {
         if let Err(error) = discard(&range) {
             log::debug!("the program's pages at {range:#x?} stay in memory: {error}");
         }
     }
+}
+
+/// Gives free pages of the heap back: what the parsed flags, the loaders and the tables took (malloc_trim(3)).
+fn trim_heap() {
+    // SAFETY: the call takes no pointer, and the allocator gives back only pages that nobody holds.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// The whole pages of the program's read-only segments.
@@ -143,5 +155,26 @@ mod tests {
             "17 18".split(' ').map(str::parse::<u8>).collect::<Vec<_>>()
         );
         assert_eq!(text, "[Ok(17), Ok(18)]");
+    }
+
+    /// Resident pages of the whole process (proc(5), `statm`).
+    fn pages() -> usize {
+        let text = fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn what_the_heap_has_free_is_given_back() {
+        const PAGES: usize = 4096;
+        let mut blocks: Vec<Vec<u8>> = (0..PAGES).map(|_| vec![1; page_size()]).collect();
+        // The last block stays: what lies below it is free, and not at the heap's end.
+        blocks.drain(..PAGES - 1);
+        let before = pages();
+        trim_heap();
+        let after = pages();
+        assert!(
+            after + PAGES / 2 < before,
+            "{before} pages before, {after} after"
+        );
     }
 }

@@ -171,7 +171,7 @@ impl Session {
         }
         self.is_started = true;
         // Now that the guest runs: nothing of this may delay its first instruction.
-        resident::let_go_of_code();
+        resident::let_go_of_start();
         self.deadline = self.around.timeout.and_then(Deadline::after);
         if let Manners::Attended { .. } = self.around.manners {
             self.silence = Deadline::after(SILENCE);
