@@ -1,3 +1,15 @@
-//! The REST socket.
+//! The REST socket: Firecracker's API, wire for wire, and ravelin's own paths beside it.
+//!
+//! A request goes one way: [`http`] reads it, [`route`] finds its row, the resource's module turns its body
+//! into a [`Command`](vmm::command::Command), the main thread does it, [`reply`] turns the outcome into an
+//! answer.
 
+mod fault;
 pub(crate) mod http;
+mod reply;
+mod request;
+mod resources;
+mod route;
+mod service;
+
+pub(crate) use service::Api;

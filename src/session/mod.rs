@@ -20,7 +20,7 @@ use vmm::machine::Console;
 use self::deadline::{Deadline, wait_for};
 pub(crate) use self::host::{ProcessHost, Sinks};
 use self::input::Input;
-pub(crate) use self::mailbox::{Caller, Mailbox, mailbox};
+pub(crate) use self::mailbox::{Caller, Mailbox, Reply, mailbox};
 pub(crate) use self::signals::Signals;
 use crate::console::escape::{self, Action};
 use crate::console::progress::Progress;

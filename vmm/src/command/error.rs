@@ -111,6 +111,13 @@ pub enum CommandError {
     Vcpu(#[from] VcpuThreadError),
 }
 
+impl CommandError {
+    /// Whether the VM is of no use any more.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Load(_))
+    }
+}
+
 /// Why a device is not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
