@@ -1,10 +1,5 @@
 //! The `ravelin` command: parse, run, exit code. The only place where an error chain is printed.
 
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the command does not open the socket yet"
-)]
 mod api;
 mod cli;
 mod console;
@@ -15,7 +10,7 @@ mod logger;
 )]
 mod registry;
 mod resident;
-#[expect(dead_code, unused_imports, reason = "the socket asks for the rest")]
+mod serve;
 mod session;
 
 use std::process::ExitCode;

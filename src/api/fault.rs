@@ -6,7 +6,7 @@ use super::http::Method;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
     /// No such resource, or not with this method.
-    #[error("Invalid request method and/or path: {} {path}.", name(*method))]
+    #[error("Invalid request method and/or path: {} {path}.", method.name())]
     NoSuchPath {
         /// The method.
         method: Method,
@@ -14,7 +14,7 @@ pub(crate) enum Fault {
         path: String,
     },
     /// A PUT or PATCH without a body.
-    #[error("Empty {} request.", name(*.0))]
+    #[error("Empty {} request.", .0.name())]
     Empty(Method),
     /// A GET with one.
     #[error("GET request cannot have a body.")]
@@ -34,14 +34,4 @@ pub(crate) enum Fault {
     /// A descriptor is expected with the request.
     #[error("{0} descriptors came with the request and one was expected: send it as SCM_RIGHTS")]
     Descriptors(usize),
-}
-
-/// A method as Firecracker writes it in messages.
-pub(super) fn name(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Put => "PUT",
-        Method::Patch => "PATCH",
-        Method::Delete => "DELETE",
-    }
 }

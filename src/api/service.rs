@@ -61,6 +61,8 @@ impl Service for Api {
     fn call(&mut self, mut request: Request) -> Answer {
         let began = Instant::now();
         log_request(&request);
+        let (peer, query, accept) = (request.peer, &request.query, &request.accept);
+        log::trace!("asked by {peer:?}, query {query:?}, accepts {accept:?}");
         let answer = self.answer(&mut request);
         match &answer {
             Answer::Response(response) | Answer::Last(response) => log_response(response),

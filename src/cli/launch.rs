@@ -2,11 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use log::LevelFilter;
 
-use super::Failure;
 use super::ready::Ready;
 
 /// The longest body of a request where nothing was said, in bytes: Firecracker's default.
@@ -18,10 +16,6 @@ pub(crate) const ANONYMOUS: &str = "anonymous-instance";
 
 /// A VM with a socket, or from a configuration file alone, that is to be started.
 #[derive(Debug)]
-#[expect(
-    dead_code,
-    reason = "what is read here is read when the socket is connected"
-)]
 pub(crate) struct Launch {
     /// Whose words and exit statuses the process has.
     pub(crate) face: Face,
@@ -34,8 +28,10 @@ pub(crate) struct Launch {
     /// What is logged, where and how.
     pub(crate) log: LogSettings,
     /// The file or fifo for the metrics' JSON lines.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) metrics_path: Option<PathBuf>,
     /// What started this process, and when.
+    #[cfg_attr(not(test), expect(dead_code, reason = "connected next"))]
     pub(crate) times: ProcessTimes,
     /// Who is told that the socket accepts.
     pub(crate) ready: Ready,
@@ -55,10 +51,6 @@ pub(crate) enum Face {
 
 /// The socket and who may use it.
 #[derive(Debug)]
-#[expect(
-    dead_code,
-    reason = "what is read here is read when the socket is connected"
-)]
 pub(crate) struct Socket {
     /// Where it is, or the descriptor that already listens.
     pub(crate) listen: Listen,
@@ -72,10 +64,6 @@ pub(crate) struct Socket {
 
 /// Where requests come in.
 #[derive(Debug)]
-#[expect(
-    dead_code,
-    reason = "what is read here is read when the socket is connected"
-)]
 pub(crate) enum Listen {
     /// A socket to be made here.
     Path(PathBuf),
@@ -85,18 +73,16 @@ pub(crate) enum Listen {
 
 /// What a VM has before the first request.
 #[derive(Debug, Default)]
-#[expect(
-    dead_code,
-    reason = "what is read here is read when the socket is connected"
-)]
 pub(crate) struct First {
     /// The whole VM as JSON, which is then started at once.
     pub(crate) config_file: Option<PathBuf>,
     /// The content of the metadata store as JSON.
     pub(crate) metadata: Option<PathBuf>,
     /// Whether the guest gets the device whose write logs how long its boot took.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) boot_timer: bool,
     /// Whether devices were to be on PCI. There is no such transport yet: whoever sets this has warned.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) pci: bool,
     /// The largest metadata store, in bytes.
     pub(crate) mmds_size_limit: usize,
@@ -104,20 +90,19 @@ pub(crate) struct First {
 
 /// What is logged, where and how.
 #[derive(Debug, Default)]
-#[expect(
-    dead_code,
-    reason = "what is read here is read when the socket is connected"
-)]
 pub(crate) struct LogSettings {
     /// The file or fifo; without one, stdout as Firecracker and stderr as ravelin.
     pub(crate) path: Option<PathBuf>,
     /// The least level; without one, info as Firecracker and warnings as ravelin.
     pub(crate) level: Option<LevelFilter>,
     /// Only what modules whose path begins so have to say.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) module: Option<String>,
     /// Whether lines have their level, in Firecracker's format.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) show_level: bool,
     /// Whether lines have their file and line number, in Firecracker's format.
+    #[expect(dead_code, reason = "connected next")]
     pub(crate) show_origin: bool,
 }
 
@@ -130,16 +115,4 @@ pub(crate) struct ProcessTimes {
     pub(crate) start_cpu_us: Option<u64>,
     /// The processor time of the jailer.
     pub(crate) parent_cpu_us: Option<u64>,
-}
-
-/// Starts the VM and serves its socket to its end.
-///
-/// # Errors
-/// What kept it from starting: [`Failure::Usage`] when the description is wrong, else [`Failure::Run`].
-#[expect(clippy::needless_pass_by_value, reason = "the session owns it")]
-pub(crate) fn launch(launch: Launch) -> Result<ExitCode, Failure> {
-    Err(Failure::run(format!(
-        "the VM `{}` was not started: the socket is not connected yet",
-        launch.id
-    )))
 }

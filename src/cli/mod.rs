@@ -6,13 +6,9 @@ mod doctor;
 pub(crate) mod firecracker;
 mod inherited;
 pub(crate) mod launch;
-mod nearest;
+pub(crate) mod nearest;
 mod net;
 mod options;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "spoken to when the socket is connected")
-)]
 pub(crate) mod ready;
 mod run;
 mod size;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 use vmm::command::{Command, CommandError, Outcome};
@@ -15,6 +15,17 @@ pub(crate) type Reply = Option<Result<Outcome, CommandError>>;
 struct Letter {
     command: Command,
     answer: SyncSender<Result<Outcome, CommandError>>,
+}
+
+/// What became of an attempt to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// A request was answered.
+    Answered,
+    /// None waits.
+    Nothing,
+    /// Nobody asks any more.
+    Over,
 }
 
 /// Where a session takes requests from.
@@ -59,25 +70,37 @@ impl Caller {
     }
 }
 
+impl Drop for Caller {
+    /// The session hears that nobody asks any more, once the queue is closed.
+    fn drop(&mut self) {
+        // In this order: whoever is woken finds the queue closed.
+        let (closed, _) = channel();
+        drop(std::mem::replace(&mut self.letters, closed));
+        let _ = rustix::io::write(&*self.arrived, &1u64.to_ne_bytes());
+    }
+}
+
 impl Mailbox {
     /// Readable when a request has arrived.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.arrived.as_fd()
     }
 
-    /// Answers one request with what `handle` makes of it. False when none waits.
+    /// Answers one request with what `handle` makes of it.
     pub(super) fn answer_next(
         &self,
         handle: impl FnOnce(Command) -> Result<Outcome, CommandError>,
-    ) -> bool {
+    ) -> Delivery {
         // It says only that something waits, which the queue knows better.
         let _ = rustix::io::read(&*self.arrived, &mut [0; 8]);
-        let Ok(letter) = self.letters.try_recv() else {
-            return false;
+        let letter = match self.letters.try_recv() {
+            Ok(letter) => letter,
+            Err(TryRecvError::Empty) => return Delivery::Nothing,
+            Err(TryRecvError::Disconnected) => return Delivery::Over,
         };
         // Whoever asked may be gone; what was asked is done.
         let _ = letter.answer.send(handle(letter.command));
-        true
+        Delivery::Answered
     }
 }
 
@@ -98,10 +121,11 @@ mod tests {
             rustix::event::PollFlags::IN,
         )];
         rustix::event::poll(&mut fds, None).unwrap();
-        assert!(mailbox.answer_next(|_| Ok(Outcome::Metrics("7".to_owned()))));
+        let delivery = mailbox.answer_next(|_| Ok(Outcome::Metrics("7".to_owned())));
+        assert_eq!(delivery, Delivery::Answered);
         let answer = asks.join().unwrap().unwrap().unwrap();
         assert_eq!(answer, Outcome::Metrics("7".to_owned()));
-        assert!(!mailbox.answer_next(|_| Ok(Outcome::Done)));
+        assert_eq!(mailbox.answer_next(|_| Ok(Outcome::Done)), Delivery::Over);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A VM between its user, its socket, its signals and its end: the main thread's loop.
 
 mod deadline;
+mod ending;
 mod host;
 mod input;
 mod mailbox;
@@ -14,12 +15,14 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags};
 use vmm::command::Command;
 use vmm::controller::{Controller, Live, StartError};
-use vmm::end::{Finish, GuestEnd};
+use vmm::end::Finish;
 use vmm::machine::Console;
 
 use self::deadline::{Deadline, wait_for};
-pub(crate) use self::host::{ProcessHost, Sinks};
+pub(crate) use self::ending::{Ending, LastWord, last_word};
+pub(crate) use self::host::{ProcessHost, Sinks, Watch};
 use self::input::Input;
+use self::mailbox::Delivery;
 pub(crate) use self::mailbox::{Caller, Mailbox, Reply, mailbox};
 pub(crate) use self::signals::Signals;
 use crate::console::escape::{self, Action};
@@ -60,23 +63,10 @@ pub(crate) enum Manners {
         /// Nothing but errors is said.
         quiet: bool,
     },
-    /// A program looks after it: signals end it.
-    Served,
-}
-
-/// Why a VM no longer runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Its own doing.
-    Guest(GuestEnd),
-    /// Its time is over, which was this long.
-    Timeout(Duration),
-    /// Ctrl-A x or SIGINT.
-    Stopped,
-    /// A signal.
-    Signal(Signal),
-    /// The socket's thread has ended.
-    Unserved,
+    /// A program looks after it: signals ask it to end.
+    Polite,
+    /// A program looks after it: signals end it at once.
+    Obedient,
 }
 
 /// A VM, and everything its user sees of it.
@@ -159,7 +149,7 @@ impl Session {
     /// Tells the user, unless it is not to be told.
     pub(crate) fn say(&self, text: &str) {
         match self.around.manners {
-            Manners::Attended { quiet: false } => logger::tell(text),
+            Manners::Attended { quiet: false } | Manners::Polite => logger::tell(text),
             _ => logger::note(text),
         }
     }
@@ -303,7 +293,9 @@ impl Session {
 
     fn take_mail(&mut self) -> Option<Ending> {
         let (mailbox, controller) = (self.mailbox.as_ref()?, &mut self.controller);
-        mailbox.answer_next(|command| controller.handle(command));
+        if mailbox.answer_next(|command| controller.handle(command)) == Delivery::Over {
+            return Some(Ending::Unserved);
+        }
         if let Some(sink) = self.around.sinks.latest() {
             self.around.sink = sink;
         }
@@ -313,7 +305,8 @@ impl Session {
     fn take_signal(&mut self) -> Option<Ending> {
         let signal = self.around.signals.next()?;
         match (self.around.manners, signal) {
-            (Manners::Served, signal) => Some(Ending::Signal(signal)),
+            _ if self.live().is_none() => Some(Ending::Signal(signal)),
+            (Manners::Obedient, signal) => Some(Ending::Signal(signal)),
             (_, Signal::SIGINT) => Some(Ending::Stopped),
             (_, signal) if self.asked_to_end => Some(Ending::Signal(signal)),
             _ => {
@@ -345,7 +338,7 @@ impl Session {
     fn await_reader(&mut self) {
         let deadline = match self.around.manners {
             Manners::Attended { .. } => self.deadline,
-            Manners::Served => Deadline::after(LAST_WORDS),
+            Manners::Polite | Manners::Obedient => Deadline::after(LAST_WORDS),
         };
         while !self.pump_output() {
             let Some(reader) = self.around.sink.fd() else {

@@ -95,6 +95,7 @@ fn run() -> Result<(), Failure> {
         memory,
         huge_pages: HugePages::HostDefault,
         vcpus,
+        vcpu_name: "vcpu",
         smt: false,
         features: CpuFeatures::Host,
         interval_timer: source.command_line.turns_acpi_off(),

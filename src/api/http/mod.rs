@@ -23,10 +23,14 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use listen::{ListenError, Listener};
-pub(crate) use peer::Peer;
-pub(crate) use response::{ContentType, Response};
-pub(crate) use server::{Ending, Limits, Server};
+#[cfg(test)]
+use peer::Peer;
+#[cfg(test)]
+use server::Ending;
+
+pub(crate) use listen::Listener;
+pub(crate) use response::Response;
+pub(crate) use server::{Limits, Server};
 pub(crate) use service::{Answer, Method, Request, Service};
 pub(crate) use stream::{EventSink, EventSource, events};
 

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 pub(super) use self::args::Args;
 use super::Failure;
-use super::launch;
+use crate::serve::serve;
 
 /// Runs the subcommand.
 ///
 /// # Errors
 /// What kept the VM from being started, or broke it off.
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    launch::launch(args.launch()?)
+    serve(args.launch()?)
 }

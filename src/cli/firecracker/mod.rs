@@ -14,11 +14,12 @@ use log::LevelFilter;
 
 use self::parse::{ArgError, Given, Request};
 use super::launch::{
-    self, ANONYMOUS, Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
+    ANONYMOUS, Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
 use super::ready::Ready;
 use super::{Failure, chain};
 use crate::logger;
+use crate::serve::serve;
 
 /// The version that the interface is that of.
 pub(crate) const VERSION: &str = "1.17.0-dev";
@@ -111,7 +112,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Refusal> {
     if let Some(path) = given.value("describe-snapshot") {
         return Ok(answer(&format!("v{}\n", snapshot::describe(path)?)));
     }
-    launch::launch(read(&given)?).map_err(|failure| match failure {
+    serve(read(&given)?).map_err(|failure| match failure {
         Failure::Usage(error) => Refusal::Configuration(chain(error.as_ref())),
         Failure::Run(error) => Refusal::Run(chain(error.as_ref())),
     })

@@ -2,7 +2,6 @@
 
 mod args;
 mod config;
-mod ending;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -17,7 +16,7 @@ use super::Failure;
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::logger;
-use crate::session::{Manners, ProcessHost, Session, Signals, Surroundings};
+use crate::session::{Manners, ProcessHost, Session, Signals, Surroundings, last_word};
 
 /// Runs the subcommand.
 ///
@@ -48,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut session = Session::new(controller, None, surroundings);
     session.start().map_err(|error| failure(*error))?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;
-    let last = ending::last_word(ending, &finish.unwrap_or_default())?;
+    let last = last_word(ending, &finish.unwrap_or_default())?;
     session.say(&last.text);
     Ok(ExitCode::from(last.status))
 }

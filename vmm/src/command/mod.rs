@@ -368,6 +368,35 @@ impl Command {
     }
 }
 
+impl Setting {
+    /// The parts of a whole description, in an order in which each finds what it needs.
+    pub(crate) fn all_of(spec: Spec) -> Vec<Self> {
+        let firsts = [
+            spec.logger.map(Self::Logger),
+            spec.metrics.map(Self::Metrics),
+            spec.serial.map(Self::Serial),
+            Some(Self::Machine(spec.machine_config)),
+            spec.cpu_config.map(Self::Cpu),
+            spec.boot_source.map(Self::BootSource),
+        ];
+        let devices = spec.drives.into_iter().map(Self::Drive);
+        let devices = devices.chain(spec.network_interfaces.into_iter().map(Self::Network));
+        let devices = devices.chain(spec.pmem.into_iter().map(Self::Pmem));
+        let lasts = [
+            spec.vsock.map(Self::Vsock),
+            spec.balloon.map(Self::Balloon),
+            spec.mmds_config.map(Self::Mmds),
+            spec.entropy.map(Self::Entropy),
+            spec.memory_hotplug.map(Self::MemoryHotplug),
+        ];
+        let firsts = firsts.into_iter().flatten();
+        firsts
+            .chain(devices)
+            .chain(lasts.into_iter().flatten())
+            .collect()
+    }
+}
+
 impl From<NetworkUpdate> for net::Update {
     fn from(update: NetworkUpdate) -> Self {
         Self {

@@ -9,6 +9,19 @@ use crate::spec::{
 
 use super::start::command_line;
 
+/// What a VM's threads are called; the kernel shows 15 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadNames {
+    /// What stands before a vCPU's number.
+    pub vcpu: &'static str,
+}
+
+impl Default for ThreadNames {
+    fn default() -> Self {
+        Self { vcpu: "vcpu" }
+    }
+}
+
 /// A description, and what was opened of what it names. **Every change is whole: refused, it leaves no
 /// trace.**
 #[derive(Debug, Default)]
@@ -16,6 +29,7 @@ pub struct Draft {
     pub(super) spec: Spec,
     pub(super) opened: Opened,
     pub(super) protocol: BootProtocol,
+    pub(super) threads: ThreadNames,
     /// Whether something was set that a snapshot brings itself.
     has_boot_resources: bool,
 }
@@ -31,8 +45,16 @@ impl Draft {
             spec,
             protocol,
             has_boot_resources: true,
-            opened: Opened::default(),
+            ..Self::default()
         })
+    }
+
+    /// An empty description of a VM whose threads have these names.
+    pub fn with_threads(threads: ThreadNames) -> Self {
+        Self {
+            threads,
+            ..Self::default()
+        }
     }
 
     /// The description.

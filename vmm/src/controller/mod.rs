@@ -16,7 +16,7 @@ use std::fs::File;
 use devices::mmds::{Mmds, StoreError};
 use serde_json::Value;
 
-pub use draft::Draft;
+pub use draft::{Draft, ThreadNames};
 pub use live::Live;
 pub use start::StartError;
 
@@ -119,6 +119,17 @@ impl Controller {
     /// Tells those who watch.
     pub fn tell(&mut self, event: &Event) {
         self.host.hear(event);
+    }
+
+    /// Describes the whole VM, part by part, as a caller would.
+    ///
+    /// # Errors
+    /// The first part that is refused; those before it stand.
+    pub fn describe(&mut self, spec: Spec) -> Result<(), CommandError> {
+        for setting in Setting::all_of(spec) {
+            self.handle(Command::Set(setting))?;
+        }
+        Ok(())
     }
 
     /// Builds the machine and lets it run. A VM that runs already goes on.

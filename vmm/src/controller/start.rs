@@ -4,7 +4,7 @@ use std::io;
 
 use devices::mmds::Mmds;
 
-use super::{Draft, Live};
+use super::{Draft, Live, ThreadNames};
 use crate::arch::x86_64::{BadVcpuCount, VcpuCount};
 use crate::boot::{BootError, CommandLine, CommandLineError, ImageFile, Source};
 use crate::end;
@@ -81,7 +81,7 @@ impl Draft {
         self.spec.validate().map_err(OpenError::from)?;
         let source = self.source(parcels)?;
         log_source(&source);
-        let plan = plan(&self.spec, &source)?;
+        let plan = plan(&self.spec, &source, self.threads)?;
         let backends = Devices::backends(&self.spec, &mut self.opened, parcels)?;
         log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
@@ -144,7 +144,7 @@ fn root_parameter(root: &spec::Drive) -> String {
     }
 }
 
-fn plan(spec: &Spec, source: &Source) -> Result<ChassisPlan, StartError> {
+fn plan(spec: &Spec, source: &Source, threads: ThreadNames) -> Result<ChassisPlan, StartError> {
     let config = &spec.machine_config;
     Ok(ChassisPlan {
         memory: config.memory()?,
@@ -155,6 +155,7 @@ fn plan(spec: &Spec, source: &Source) -> Result<ChassisPlan, StartError> {
             spec::HugePages::TwoMiB => memory::HugePages::HostDefault,
         },
         vcpus: VcpuCount::new(config.vcpu_count.into())?,
+        vcpu_name: threads.vcpu,
         smt: config.smt,
         features: spec.cpu_features(),
         interval_timer: source.command_line.turns_acpi_off(),

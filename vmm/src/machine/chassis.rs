@@ -54,6 +54,8 @@ pub struct ChassisPlan {
     pub huge_pages: HugePages,
     /// vCPUs.
     pub vcpus: VcpuCount,
+    /// What stands before their numbers in their threads' names.
+    pub vcpu_name: &'static str,
     /// Whether each two of them are threads of one core.
     pub smt: bool,
     /// What the guest sees of its processors.
@@ -67,6 +69,7 @@ pub struct ChassisPlan {
 #[derive(Debug)]
 pub struct Chassis {
     vcpus: Vec<Vcpu>,
+    vcpu_name: &'static str,
     processors: Processors,
     vm: Arc<Vm>,
     memory: GuestMemory,
@@ -102,6 +105,7 @@ impl Chassis {
         )?;
         Ok(Self {
             vcpus,
+            vcpu_name: plan.vcpu_name,
             processors,
             vm: Arc::new(vm),
             memory,
@@ -135,7 +139,10 @@ impl Chassis {
         let threads = self
             .vcpus
             .into_iter()
-            .map(|vcpu| VcpuThread::start(vcpu, buses.clone(), ends.clone()))
+            .map(|vcpu| {
+                let name = format!("{}{}", self.vcpu_name, vcpu.index());
+                VcpuThread::start(vcpu, name, buses.clone(), ends.clone())
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let count = self.processors.count();
         let start = boot::load(&self.memory, source, count, slots)?;

@@ -74,11 +74,16 @@ pub struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts the thread `vcpu{n}`, parked.
+    /// Starts the thread `name`, parked.
     ///
     /// # Errors
     /// [`VcpuThreadError::Spawn`]; [`VcpuThreadError::Gone`] when it could not take its vCPU.
-    pub fn start(vcpu: Vcpu, buses: Buses, ends: EndReporter) -> Result<Self, VcpuThreadError> {
+    pub fn start(
+        vcpu: Vcpu,
+        name: String,
+        buses: Buses,
+        ends: EndReporter,
+    ) -> Result<Self, VcpuThreadError> {
         let index = vcpu.index();
         let (orders, queue) = channel();
         let ordered = Arc::new(AtomicBool::new(false));
@@ -86,7 +91,7 @@ impl VcpuThread {
         let metrics = Arc::<vcpu::Vcpu>::default();
         let counted = Arc::clone(&metrics);
         let thread = thread::Builder::new()
-            .name(format!("vcpu{index}"))
+            .name(name)
             .spawn(move || match vcpu.bind() {
                 Ok(vcpu) => Runner {
                     vcpu,

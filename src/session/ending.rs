@@ -1,30 +1,46 @@
 //! Why a guest no longer runs, as a sentence and an exit status.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use vmm::end::{Finish, GuestEnd};
 
 use crate::cli::Failure;
-use crate::session::Ending;
+
+/// Why a VM no longer runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Its own doing.
+    Guest(GuestEnd),
+    /// Its time is over, which was this long.
+    Timeout(Duration),
+    /// Ctrl-A x or SIGINT.
+    Stopped,
+    /// A signal.
+    Signal(Signal),
+    /// The socket's thread has ended.
+    Unserved,
+}
 
 /// What the user hears last, and ravelin's exit status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LastWord {
+pub(crate) struct LastWord {
     /// A sentence.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The exit status.
-    pub(super) status: u8,
+    pub(crate) status: u8,
 }
 
 /// The last word about a guest that has ended in this way and left `finish` behind.
 ///
 /// # Errors
 /// When the guest did not end but KVM could not go on with it.
-pub(super) fn last_word(ending: Ending, finish: &Finish) -> Result<LastWord, Failure> {
+pub(crate) fn last_word(ending: Ending, finish: &Finish) -> Result<LastWord, Failure> {
     let (text, status) = match ending {
         Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
         Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
-        Ending::Signal(_) | Ending::Unserved => {
-            ("the guest was ended by a second signal".to_owned(), 143)
-        }
+        Ending::Signal(_) => ("the guest was ended by a second signal".to_owned(), 143),
+        Ending::Unserved => ("the VM cannot be used any more".to_owned(), 1),
         Ending::Guest(GuestEnd::PowerOff) => match finish.exit_status {
             Some(status) => (
                 format!("the guest powered off; its command's status was {status}"),
@@ -55,10 +71,6 @@ fn explained(broken: GuestEnd) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use nix::sys::signal::Signal;
-
     use super::*;
 
     const NOTHING: Finish = Finish {

@@ -1,0 +1,70 @@
+//! What a VM has before its first request: the files that its command line names.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use vmm::command::Command;
+use vmm::spec::Spec;
+
+use crate::cli::launch::First;
+use crate::cli::{Failure, nearest};
+use crate::session::Session;
+
+/// The longest file, in bytes.
+const MOST: u64 = 1 << 20;
+
+/// Puts the files in, and starts the VM if one of them describes it.
+///
+/// # Errors
+/// [`Failure::Usage`] for what is wrong in a file, [`Failure::Run`] for one that cannot be read and for a
+/// start that fails.
+pub(super) fn apply(session: &mut Session, first: &First) -> Result<(), Failure> {
+    if let Some(path) = &first.metadata {
+        let data: Map<String, Value> = read("metadata", path)?;
+        let put = Command::PutMmds(Value::Object(data));
+        session.controller().handle(put).map_err(Failure::usage)?;
+    }
+    let Some(path) = &first.config_file else {
+        return Ok(());
+    };
+    let spec: Spec = read("configuration", path)?;
+    session
+        .controller()
+        .describe(spec)
+        .map_err(Failure::usage)?;
+    session.start().map_err(Failure::run)?;
+    log::info!("Successfully started microvm that was configured from one single json");
+    Ok(())
+}
+
+fn read<T: DeserializeOwned>(what: &str, path: &Path) -> Result<T, Failure> {
+    let name = path.display();
+    let text = read_some(path).map_err(|error| {
+        Failure::run(format!(
+            "the {what} file {name} cannot be read ({error}): name a JSON file that this user may read"
+        ))
+    })?;
+    if text.len() as u64 > MOST {
+        return Err(Failure::usage(format!(
+            "the {what} file {name} has more than {MOST} bytes, which no VM needs: name another"
+        )));
+    }
+    serde_json::from_slice(&text).map_err(|error| {
+        let wrong = match error.is_data() {
+            true => "is wrong",
+            false => "is not JSON",
+        };
+        let hint = nearest::suggestion(&error.to_string());
+        Failure::usage(format!("the {what} file {name} {wrong}: {error}{hint}"))
+    })
+}
+
+/// Reads a file, which may also be a pipe or an endless device, until it is too long.
+fn read_some(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
