@@ -2,6 +2,7 @@ mod cable;
 mod control;
 mod host;
 mod hostile;
+mod linux;
 mod mmds;
 mod namespace;
 mod rx;
