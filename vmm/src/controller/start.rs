@@ -73,16 +73,12 @@ impl Draft {
     ///
     /// # Errors
     /// [`StartError`], with everything undone: the draft may be mended and started again.
-    pub(super) fn start(
-        &mut self,
-        _mmds: &Mmds,
-        parcels: &mut Parcels,
-    ) -> Result<Live, StartError> {
+    pub(super) fn start(&mut self, mmds: &Mmds, parcels: &mut Parcels) -> Result<Live, StartError> {
         self.spec.validate().map_err(OpenError::from)?;
         let source = self.source(parcels)?;
         log_source(&source);
         let plan = plan(&self.spec, &source, self.threads)?;
-        let backends = Devices::backends(&self.spec, &mut self.opened, parcels)?;
+        let backends = Devices::backends(&self.spec, &mut self.opened, parcels, mmds)?;
         log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
         let chassis = Chassis::build(&Kvm::open()?, &plan)?;

@@ -14,6 +14,7 @@ use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
 use devices::legacy::metrics::I8042Metrics;
 use devices::legacy::serial::{self, Serial};
+use devices::mmds::Mmds;
 use devices::virtio::mmio::{self, Mmio};
 use devices::virtio::net::MacAddr;
 use devices::virtio::rng;
@@ -128,6 +129,7 @@ impl Devices {
         spec: &Spec,
         opened: &mut Opened,
         parcels: &mut Parcels,
+        mmds: &Mmds,
     ) -> Result<Vec<Backend>, OpenError> {
         let mut backends = Vec::new();
         for drive in spec.drives_in_order() {
@@ -154,9 +156,14 @@ impl Devices {
             // The same address at every start, so that the guest knows its card again.
             let own = || MacAddr::for_guest("", &interface.host_dev_name);
             config.guest_mac = Some(config.guest_mac.unwrap_or_else(own));
+            let service = spec
+                .mmds_config
+                .iter()
+                .find(|it| it.serves(&config.iface_id));
+            let attachment = service.map(|service| mmds.attach(service));
             backends.push(Backend {
                 id: config.iface_id.clone(),
-                spec: catalog::Spec::Net(config, tap, None),
+                spec: catalog::Spec::Net(config, tap, attachment),
             });
         }
         if spec.entropy.is_some() {
