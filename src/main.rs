@@ -4,10 +4,6 @@ mod api;
 mod cli;
 mod console;
 mod logger;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the commands that look for VMs come next")
-)]
 mod registry;
 mod resident;
 mod serve;

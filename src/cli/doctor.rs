@@ -1,14 +1,13 @@
 //! `ravelin doctor`: what this host offers to guests, as text or JSON.
 
-use std::env;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use rustix::termios::tcgetwinsize;
 use vmm::host::{Level, Report, Row, Section, Verdict, examine};
 
 use super::FAILED;
+use super::style::Style;
 
 const AFTER_HELP: &str = "\
 Rows are `ok`, `warning` (guests run, but slower, with fewer features or weaker isolation), `FAILING` or `unknown` \
@@ -62,54 +61,14 @@ fn json(report: &Report) -> String {
     text
 }
 
-/// How the text is dressed.
-#[derive(Debug, Clone, Copy)]
-struct Style {
-    colours: bool,
-    /// Columns of the terminal; lines are not broken without one.
-    width: Option<usize>,
-}
-
-impl Style {
-    /// Colours on a terminal only, and not where `NO_COLOR` asks for none (<https://no-color.org>).
-    fn of_stdout() -> Self {
-        let stdout = io::stdout();
-        if !stdout.is_terminal() {
-            return Self {
-                colours: false,
-                width: None,
-            };
-        }
-        let asked_not = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self {
-            colours: !asked_not,
-            width: tcgetwinsize(&stdout)
-                .ok()
-                .map(|size| usize::from(size.ws_col)),
-        }
-    }
-
-    fn paint(self, level: Level, text: &str) -> String {
-        let code = match level {
-            Level::Ok => "32",
-            Level::Warning => "33",
-            Level::Failing => "1;31",
-            Level::Unknown => "35",
-        };
-        self.dress(code, text)
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.dress("1", text)
-    }
-
-    fn dress(self, code: &str, text: &str) -> String {
-        if self.colours {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
-    }
+fn paint(style: Style, level: Level, text: &str) -> String {
+    let code = match level {
+        Level::Ok => "32",
+        Level::Warning => "33",
+        Level::Failing => "1;31",
+        Level::Unknown => "35",
+    };
+    style.dress(code, text)
 }
 
 const SECTIONS: [(Section, &str); 5] = [
@@ -148,7 +107,7 @@ fn text(report: &Report, style: Style) -> String {
         Verdict::Unknown => Level::Unknown,
     };
     let summary = indented(&capitalised(&report.summary), 0, style.width);
-    let _ = writeln!(out, "{}", style.paint(level, &summary));
+    let _ = writeln!(out, "{}", paint(style, level, &summary));
     out
 }
 
@@ -165,7 +124,7 @@ fn write_row(out: &mut String, row: &Row, title_width: usize, style: Style) {
         Level::Failing => "FAILING",
         Level::Unknown => "unknown",
     };
-    let mark = style.paint(row.finding.level, &format!("{level:<LEVEL_WIDTH$}"));
+    let mark = paint(style, row.finding.level, &format!("{level:<LEVEL_WIDTH$}"));
     let evidence = indented(&row.finding.evidence, margin(title_width), style.width);
     let _ = writeln!(out, "  {mark}  {:<title_width$}  {evidence}", row.title);
 }
@@ -214,11 +173,6 @@ mod tests {
     use super::*;
     use vmm::host::Finding;
 
-    const PLAIN: Style = Style {
-        colours: false,
-        width: None,
-    };
-
     fn report() -> Report {
         Report::new(vec![
             Row::required(Section::Kvm, "kvm-device", "device", Finding::ok("opens")),
@@ -234,7 +188,7 @@ mod tests {
 
     #[test]
     fn rows_are_aligned_and_advice_stands_below_them() {
-        let text = text(&report(), PLAIN);
+        let text = text(&report(), Style::PLAIN);
         assert!(text.contains("  ok       device  opens\n"), "{text}");
         assert!(text.contains("  ok       id      is 1\n"), "{text}");
         let warning = "  warning  swap  one in use\n                 -> encrypt it\n";
@@ -250,7 +204,7 @@ mod tests {
     fn colours_wrap_the_level_only() {
         let style = Style {
             colours: true,
-            ..PLAIN
+            ..Style::PLAIN
         };
         let text = text(&report(), style);
         assert!(text.contains("  \x1b[33mwarning\x1b[0m  swap"), "{text}");

@@ -1,6 +1,9 @@
 //! The subcommands, one module each, and how they end.
 
 mod api;
+mod client;
+mod completions;
+mod ctl;
 mod disk;
 mod doctor;
 pub(crate) mod firecracker;
@@ -9,13 +12,16 @@ pub(crate) mod launch;
 pub(crate) mod nearest;
 mod net;
 mod options;
+mod ps;
 pub(crate) mod ready;
 mod run;
 mod size;
+mod style;
 
 use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -46,7 +52,10 @@ struct Cli {
 enum Command {
     Run(Box<run::Args>),
     Api(Box<api::Args>),
+    Ps(ps::Args),
+    Ctl(Box<ctl::Args>),
     Doctor(doctor::Args),
+    Completions(completions::Args),
 }
 
 /// Why a subcommand ended without doing what it was asked.
@@ -85,11 +94,15 @@ pub(crate) fn main() -> ExitCode {
         return firecracker::main(args);
     }
     let cli = Cli::from_arg_matches(&command().get_matches());
-    match cli.unwrap_or_else(|error| error.exit()).command {
-        Command::Run(args) => run::run(&args).unwrap_or_else(|failure| failure.report()),
-        Command::Api(args) => api::run(*args).unwrap_or_else(|failure| failure.report()),
-        Command::Doctor(args) => doctor::run(&args),
-    }
+    let done = match cli.unwrap_or_else(|error| error.exit()).command {
+        Command::Run(args) => run::run(&args),
+        Command::Api(args) => api::run(*args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Ctl(args) => ctl::run(*args),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
+        Command::Completions(args) => Ok(completions::run(&args)),
+    };
+    done.unwrap_or_else(|failure| failure.report())
 }
 
 /// The whole command line, for the parser, the help, the completions and the man pages.
@@ -109,6 +122,11 @@ fn as_firecracker(
     }
     args.next().filter(|first| is_firecracker(first))?;
     Some(args)
+}
+
+/// Prints what was asked for. Who reads the start only has read what it wanted.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// A VM's name: it stands in a line without breaking it, and in a file's name.

@@ -175,7 +175,15 @@ fn help_teaches_in_lines_of_100_columns() {
 fn the_list_of_commands_has_a_line_for_each() {
     let output = Command::new(RAVELIN).arg("--help").output().unwrap();
     let text = stdout(&output);
-    for command in ["run", "doctor"] {
+    for command in [
+        "run",
+        "api",
+        "ps",
+        "ctl",
+        "doctor",
+        "completions",
+        "firecracker",
+    ] {
         let start = format!("  {command} ");
         let line = text.lines().find(|line| line.starts_with(&start));
         assert!(line.is_some_and(|line| line.len() > 20), "{text}");

@@ -31,7 +31,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     api_sock: Option<PathBuf>,
     /// A descriptor that whoever started ravelin has left open, and that listens already
-    #[arg(long, value_name = "N", conflicts_with_all = ["api_sock", "sock_mode"])]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with_all = ["api_sock", "sock_mode"],
+        allow_negative_numbers = true
+    )]
     listen_fd: Option<RawFd>,
     /// The socket's permissions: 0600 for its owner alone, 0660 for a group
     #[arg(long, value_name = "MODE", default_value = "0600", value_parser = mode)]
@@ -40,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "UID", action = ArgAction::Append)]
     allow_uid: Vec<u32>,
     /// Write a line to this descriptor, and close it, when the socket accepts
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     ready_fd: Option<RawFd>,
     /// The longest body of a request [default: 51200 bytes]
     #[arg(long, alias = "http-api-max-payload-size", value_name = "SIZE", value_parser = limit)]

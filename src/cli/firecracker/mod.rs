@@ -17,7 +17,7 @@ use super::launch::{
     ANONYMOUS, Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
 use super::ready::Ready;
-use super::{Failure, chain};
+use super::{Failure, chain, print};
 use crate::logger;
 use crate::serve::serve;
 
@@ -137,11 +137,6 @@ fn answer(text: &str) -> ExitCode {
 /// A log line of before the log is set up.
 fn line(text: &str) -> String {
     format!("{} [{ANONYMOUS}:main] {text}\n", logger::nanoseconds())
-}
-
-/// Who reads the start only has read what it wanted.
-fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 /// The VM that the flags describe.

@@ -1,0 +1,11 @@
+//! The command line of a VM with a socket: Firecracker's flags, `ravelin api`, `ps`, `ctl`.
+#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
+
+mod api;
+mod completions;
+mod ctl;
+mod fake;
+mod firecracker;
+mod misbehaviour;
+mod ps;
+mod stop;
