@@ -9,6 +9,7 @@ use vmm::events::Event;
 use vmm::spec::{LoggerConfig, Serial};
 
 use crate::console::sink::Sink;
+use crate::logger;
 
 /// Where other places for the guest's output come from.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ impl fmt::Debug for ProcessHost {
 }
 
 impl Host for ProcessHost {
-    fn set_log(&mut self, _config: &LoggerConfig) -> Result<(), String> {
-        Ok(())
+    fn set_log(&mut self, config: &LoggerConfig) -> Result<(), String> {
+        logger::reconfigure(config).map_err(|error| error.to_string())
     }
 
     fn set_serial(&mut self, config: &Serial) -> Result<(), String> {

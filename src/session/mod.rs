@@ -94,6 +94,7 @@ enum Source {
     InputRoom,
     Input,
     Mail,
+    Metrics,
 }
 
 impl Session {
@@ -103,6 +104,7 @@ impl Session {
         mailbox: Option<Mailbox>,
         around: Surroundings,
     ) -> Self {
+        logger::count_into(&controller.metrics().process().logger);
         let interactive = around.has_input && io::stdin().is_terminal();
         Self {
             controller,
@@ -136,7 +138,9 @@ impl Session {
         loop {
             self.notice_start()?;
             if let Some(ending) = self.turn()? {
-                return Ok((ending, self.finish(ending)));
+                let finish = self.finish(ending);
+                self.controller.metrics_mut().tick();
+                return Ok((ending, finish));
             }
         }
     }
@@ -186,6 +190,10 @@ impl Session {
                 Source::Ended => self.live().and_then(Live::end).map(Ending::Guest),
                 Source::Signal => self.take_signal(),
                 Source::Mail => self.take_mail(),
+                Source::Metrics => {
+                    self.controller.metrics_mut().tick();
+                    None
+                }
             };
             if ending.is_some() {
                 return Ok(ending);
@@ -202,6 +210,9 @@ impl Session {
         let mut waits = vec![(Source::Signal, self.around.signals.fd(), PollFlags::IN)];
         if let Some(mailbox) = &self.mailbox {
             waits.push((Source::Mail, mailbox.fd(), PollFlags::IN));
+        }
+        if let Some(timer) = self.controller.metrics().timer() {
+            waits.push((Source::Metrics, timer, PollFlags::IN));
         }
         if let Some(live) = self.live() {
             self.wait_for_guest(live, stdin.as_fd(), &mut waits);
