@@ -1,14 +1,15 @@
 //! The smallest machine that boots Linux: a serial port, a reset line, a clock and the power registers.
 //!
 //! `first_boot KERNEL [--initrd FILE] [--protocol auto|linux64|pvh] [--mem MIB] [--cpus N] [--append TEXT]
-//! [--button-at TEXT]` writes the guest's console to standard output and says how the guest ended; when
-//! the console says the text of `--button-at`, the power button is pressed.
+//! [--button-at TEXT] [--keys-at TEXT]` writes the guest's console to standard output and says how the guest
+//! ended; when the console says the text of `--button-at`, the power button is pressed, and at that of
+//! `--keys-at` Ctrl-Alt-Del.
 
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use devices::acpi::power::{self, Power};
@@ -45,6 +46,7 @@ struct Arguments {
     memory: MemorySize,
     vcpus: VcpuCount,
     button_at: Option<String>,
+    keys_at: Option<String>,
 }
 
 fn arguments() -> Result<Arguments, Failure> {
@@ -60,6 +62,7 @@ fn arguments() -> Result<Arguments, Failure> {
         memory: MemorySize::on_this_host(512)?,
         vcpus: VcpuCount::new(1)?,
         button_at: None,
+        keys_at: None,
     };
     while let Some(flag) = words.next() {
         let value = words.next().ok_or("a flag wants a value")?;
@@ -69,6 +72,7 @@ fn arguments() -> Result<Arguments, Failure> {
             "--mem" => parsed.memory = MemorySize::on_this_host(value.parse()?)?,
             "--cpus" => parsed.vcpus = VcpuCount::new(value.parse()?)?,
             "--button-at" => parsed.button_at = Some(value),
+            "--keys-at" => parsed.keys_at = Some(value),
             "--protocol" => {
                 parsed.source.protocol = match value.as_str() {
                     "auto" => BootProtocol::Auto,
@@ -90,6 +94,7 @@ fn run() -> Result<(), Failure> {
         memory,
         vcpus,
         button_at,
+        keys_at,
     } = arguments()?;
     let plan = ChassisPlan {
         memory,
@@ -103,14 +108,17 @@ fn run() -> Result<(), Failure> {
     let chassis = Chassis::build(&Kvm::open()?, &plan)?;
     let (reporter, ends) = ends()?;
     let output = Output::new()?;
-    let (buses, power) = buses(chassis.vm(), &reporter, &output)?;
+    let (buses, button, keys) = buses(chassis.vm(), &reporter, &output)?;
     let guest = chassis.assemble(&buses, &reporter, source, &[])?;
     eprintln!("first_boot: ready after {:?}", begun.elapsed());
     guest.resume()?;
     let mut console = Console {
         output,
         said: Vec::new(),
-        button: button_at.map(|text| (text.into_bytes(), power)),
+        presses: [(button_at, button), (keys_at, keys)]
+            .into_iter()
+            .filter_map(|(text, press)| Some((text?.into_bytes(), press)))
+            .collect(),
     };
     let end = console.show(&ends)?;
     let panicked = reset_by_panic(guest.memory());
@@ -124,11 +132,13 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the guest says, and the power button that waits for a word.
+type Press = Box<dyn Fn()>;
+
+/// What the guest says, and what waits for a word of it to be pressed.
 struct Console {
     output: Output,
     said: Vec<u8>,
-    button: Option<(Vec<u8>, Arc<Mutex<Power>>)>,
+    presses: Vec<(Vec<u8>, Press)>,
 }
 
 impl Console {
@@ -154,16 +164,14 @@ impl Console {
         stdout.write_all(&bytes)?;
         stdout.flush()?;
         self.said.extend(bytes);
-        let pressed = self.button.take_if(|(text, _)| {
+        self.presses.retain(|(text, press)| {
             let mut windows = self.said.windows(text.len());
-            windows.any(|window| window == text)
+            let said = windows.any(|window| window == text);
+            if said {
+                press();
+            }
+            !said
         });
-        if let Some((_, power)) = pressed {
-            power
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .press_button();
-        }
         Ok(())
     }
 }
@@ -172,7 +180,7 @@ fn buses(
     vm: &Vm,
     reporter: &EndReporter,
     output: &Output,
-) -> Result<(Buses, Arc<Mutex<Power>>), Failure> {
+) -> Result<(Buses, Press, Press), Failure> {
     let ports = Bus::new();
     let reporter = reporter.clone();
     let signal = EndSignal::new(move |end| {
@@ -189,10 +197,9 @@ fn buses(
     let add = |range: Range, device: Arc<Mutex<dyn BusDevice>>| ports.insert(range, device);
     let serial = Serial::new(line(layout::SERIAL_GSI)?, output.clone())?;
     add(serial::PORTS, Arc::new(Mutex::new(serial)))?;
-    add(
-        i8042::PORTS,
-        Arc::new(Mutex::new(I8042::new(signal.clone()))),
-    )?;
+    let keyboard = I8042::new(signal.clone(), line(layout::KEYBOARD_GSI)?);
+    let keyboard = Arc::new(Mutex::new(keyboard));
+    add(i8042::PORTS, keyboard.clone())?;
     add(cmos::PORTS, Arc::new(Mutex::new(Cmos::default())))?;
     let power = Power::new(signal, line(layout::EVENT_GSI)?, output.clone());
     let power = Arc::new(Mutex::new(power));
@@ -201,5 +208,14 @@ fn buses(
         ports: Arc::new(ports),
         memory: Arc::new(Bus::new()),
     };
-    Ok((buses, power))
+    let button = move || lock(&power).press_button();
+    let keys = move || {
+        let heard = lock(&keyboard).press_ctrl_alt_del();
+        eprintln!("first_boot: Ctrl-Alt-Del; the guest listens: {heard}");
+    };
+    Ok((buses, Box::new(button), Box::new(keys)))
+}
+
+fn lock<T>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,7 @@ use vmm::kvm::{Kvm, KvmError};
 use vmm::machine::{Buses, Chassis, ChassisPlan, Guest};
 use vmm::memory::{HugePages, MemorySize};
 use vmm::spec::{CpuFeatures, KvmCapability};
+use vmm_sys_util::eventfd::EventFd;
 
 type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn() -> Outcome);
@@ -134,7 +135,10 @@ fn buses(reporter: &EndReporter) -> (Buses, Receiver<(u64, Vec<u8>)>) {
     let reset = reporter.clone();
     let line = EndSignal::new(move |_| reset.report(GuestEnd::Reset));
     ports
-        .insert(i8042::PORTS, Arc::new(Mutex::new(I8042::new(line))))
+        .insert(
+            i8042::PORTS,
+            Arc::new(Mutex::new(I8042::new(line, EventFd::new(0).unwrap()))),
+        )
         .unwrap();
     let (sender, writes) = channel();
     let witness = Arc::new(Mutex::new(Witness(sender)));

@@ -31,11 +31,11 @@ crate::group! {
         pub missed_read_count: Counter,
         /// Writes that mean nothing here.
         pub missed_write_count: Counter,
-        /// Reads of the status.
+        /// Reads of the status and of the data port.
         pub read_count: Counter,
         /// Times the reset line was pulled.
         pub reset_count: Counter,
-        /// Commands written.
+        /// Commands and their arguments written.
         pub write_count: Counter,
     }
 }

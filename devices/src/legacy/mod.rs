@@ -3,5 +3,6 @@
 pub mod cmos;
 pub mod console;
 pub mod i8042;
+mod keyboard;
 pub mod metrics;
 pub mod serial;

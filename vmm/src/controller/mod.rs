@@ -226,7 +226,7 @@ impl Controller {
                 return Ok(());
             }
             Command::SendCtrlAltDel => {
-                live.devices().press_power_button();
+                live.devices().send_ctrl_alt_del();
                 return Ok(());
             }
             Command::FlushMetrics => {

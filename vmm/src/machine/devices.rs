@@ -12,7 +12,6 @@ use devices::io_thread::{self, IoThread};
 use devices::legacy::cmos::{self, Cmos};
 use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
-use devices::legacy::metrics::I8042Metrics;
 use devices::legacy::serial::{self, Serial};
 use devices::mmds::Mmds;
 use devices::virtio::mmio::{self, Mmio};
@@ -75,8 +74,8 @@ pub struct Devices {
     memory: Arc<Bus>,
     virtio: Vec<Slot>,
     power: Arc<Mutex<Power>>,
+    keyboard: Arc<Mutex<I8042>>,
     console: Console,
-    keyboard: Arc<I8042Metrics>,
     // Dropped last: the workers go with their thread.
     _io: IoThread,
 }
@@ -195,9 +194,8 @@ impl Devices {
             console.output(),
         ));
         insert(&ports, power::PORTS, power.clone())?;
-        let controller = I8042::new(end);
-        let keyboard = controller.metrics();
-        insert(&ports, i8042::PORTS, shared(controller))?;
+        let keyboard = shared(I8042::new(end, interrupt(vm, layout::KEYBOARD_GSI)?));
+        insert(&ports, i8042::PORTS, keyboard.clone())?;
         insert(&ports, cmos::PORTS, shared(Cmos::default()))?;
         let mut places = Places::new();
         let virtio = backends
@@ -209,8 +207,8 @@ impl Devices {
             memory,
             virtio,
             power,
-            console,
             keyboard,
+            console,
             _io: io,
         })
     }
@@ -221,7 +219,7 @@ impl Devices {
             metrics.add_device(&slot.id, lock(&slot.device).core());
         }
         metrics.add(Kind::Uart, "", lock(&self.console.serial).metrics());
-        metrics.add(Kind::I8042, "", self.keyboard.clone());
+        metrics.add(Kind::I8042, "", lock(&self.keyboard).metrics());
     }
 
     /// The buses for the vCPUs.
@@ -245,6 +243,14 @@ impl Devices {
     /// Presses the power button.
     pub fn press_power_button(&self) {
         lock(&self.power).press_button();
+    }
+
+    /// Presses Ctrl-Alt-Del on the guest's keyboard or, when it has no driver for one, its power button.
+    pub fn send_ctrl_alt_del(&self) {
+        if !lock(&self.keyboard).press_ctrl_alt_del() {
+            log::info!("the guest does not listen to its keyboard: its power button was pressed");
+            self.press_power_button();
+        }
     }
 
     /// What the guest has left as its exit status.

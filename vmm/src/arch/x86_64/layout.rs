@@ -20,7 +20,7 @@
 //!
 //! | port | what |
 //! | --- | --- |
-//! | `0x60` .. `0x64` | keyboard controller: only the reset pulse, `0xfe` to `0x64` |
+//! | `0x60` .. `0x64` | keyboard controller, GSI 1; the reset pulse is `0xfe` to `0x64` |
 //! | `0x70`, `0x71` | CMOS clock |
 //! | `0x3f8` .. `0x3ff` | serial port, GSI 4 |
 //! | `0x600` .. `0x603` | power block: sleep control, sleep status, event bits, exit status |
@@ -90,6 +90,8 @@ pub const KVM_TSS: GuestAddress = GuestAddress(0xfffb_d000);
 
 /// First port of the serial port.
 pub const SERIAL_PORT: u16 = 0x3f8;
+/// Interrupt of the keyboard.
+pub const KEYBOARD_GSI: u32 = 1;
 /// Interrupt of the serial port.
 pub const SERIAL_GSI: u32 = 4;
 /// Command and status port of the keyboard controller.
