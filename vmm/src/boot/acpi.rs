@@ -5,13 +5,14 @@
 //! | RSDP, XSDT | where the others are |
 //! | FADT | hardware-reduced; reset register and sleep registers; what legacy hardware is missing |
 //! | MADT | one local APIC per vCPU, one I/O APIC |
-//! | DSDT | serial port, clock, virtio-mmio slots, power button and its event device, `\_S5` |
+//! | DSDT | serial port, clock, keyboard, virtio-mmio slots, power button and its event device, `\_S5` |
 //!
 //! # Decisions
 //! - **Hardware-reduced** (§4.1): no PM timer, no SCI, no fixed event registers to emulate. Linux then
 //!   also leaves the legacy timer and interrupt controller alone, so the machine needs no i8254.
-//! - **No 8042 in the boot flags** (§5.2.9.3): Linux does not probe for keyboard and mouse. Resetting
-//!   through the controller (`reboot=k`, and the reset register here) needs no driver.
+//! - **A keyboard and no mouse** (PNP0303, and the 8042 in the boot flags, §5.2.9.3): by it a guest hears
+//!   Ctrl-Alt-Del, and Linux looks for no mouse. Resetting through the controller (`reboot=k`, and the reset
+//!   register here) needs no driver.
 //! - The CMOS clock is described (PNP0B00) without an interrupt: it has no alarm, and with one Linux would
 //!   wait for updates that never come. Kernels with kvmclock do not ask it for the time.
 //! - **No VGA**: Linux does not touch the text console's memory.
@@ -47,6 +48,7 @@ const SDT_HEADER: u32 = 36;
 const DSDT_REVISION: u8 = 6;
 
 /// IA-PC boot architecture flags (§5.2.9.3).
+const BOOT_8042: u16 = 1 << 1;
 const BOOT_NO_VGA: u16 = 1 << 2;
 
 /// Notification value: the power button was pressed (§5.6.6, device-specific).
@@ -101,7 +103,7 @@ fn fadt(dsdt: u64) -> impl Aml {
         .flag(Flags::ResetRegSup)
         .flag(Flags::Headless)
         .flag(Flags::HwReducedAcpi);
-    fadt.iapc_boot_arch = BOOT_NO_VGA.into();
+    fadt.iapc_boot_arch = (BOOT_8042 | BOOT_NO_VGA).into();
     fadt.reset_reg = byte_port(layout::KEYBOARD_COMMAND_PORT);
     fadt.reset_value = layout::KEYBOARD_RESET;
     fadt.sleep_control_reg = byte_port(layout::SLEEP_CONTROL_PORT);
@@ -132,6 +134,7 @@ fn dsdt(slots: &[MmioSlot]) -> impl Aml {
     let mut devices = Code(Vec::new());
     add_serial_port(&mut devices);
     add_clock(&mut devices);
+    add_keyboard(&mut devices);
     add_power_button(&mut devices);
     for (index, slot) in slots.iter().enumerate() {
         add_mmio_slot(&mut devices, index, slot);
@@ -205,6 +208,30 @@ fn add_clock(code: &mut Code) {
                     1,
                     PORTS,
                 )]),
+            ),
+        ],
+    )
+    .to_aml_bytes(&mut code.0);
+}
+
+/// The keyboard behind its controller. No mouse is described, and Linux looks for none then.
+fn add_keyboard(code: &mut Code) {
+    Device::new(
+        Path::new("KBD_"),
+        vec![
+            &Name::new(Path::new("_HID"), &EISAName::new("PNP0303")),
+            &Name::new(
+                Path::new("_CRS"),
+                &ResourceTemplate::new(vec![
+                    &IO::new(layout::KEYBOARD_DATA_PORT, layout::KEYBOARD_DATA_PORT, 1, 1),
+                    &IO::new(
+                        layout::KEYBOARD_COMMAND_PORT,
+                        layout::KEYBOARD_COMMAND_PORT,
+                        1,
+                        1,
+                    ),
+                    &interrupt(layout::KEYBOARD_GSI),
+                ]),
             ),
         ],
     )

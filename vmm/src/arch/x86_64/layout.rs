@@ -94,6 +94,8 @@ pub const SERIAL_PORT: u16 = 0x3f8;
 pub const KEYBOARD_GSI: u32 = 1;
 /// Interrupt of the serial port.
 pub const SERIAL_GSI: u32 = 4;
+/// Data port of the keyboard controller.
+pub const KEYBOARD_DATA_PORT: u16 = 0x60;
 /// Command and status port of the keyboard controller.
 pub const KEYBOARD_COMMAND_PORT: u16 = 0x64;
 /// The keyboard controller command that pulses the processor's reset line.
