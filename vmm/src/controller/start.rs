@@ -81,7 +81,7 @@ impl Draft {
         let backends = Devices::backends(&self.spec, &mut self.opened, parcels, mmds)?;
         log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
-        let chassis = Chassis::build(&Kvm::open()?, &plan)?;
+        let chassis = Chassis::build(&Kvm::open_with(plan.features.kvm_capabilities())?, &plan)?;
         log::info!(
             "machine: {} MiB of memory, vCPUs: {}",
             plan.memory.mib(),
