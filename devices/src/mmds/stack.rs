@@ -107,7 +107,7 @@ impl Stack {
         self.sweep();
     }
 
-    /// The next frame for the guest, and no other call before it is taken by [`Stack::pop`].
+    /// The next frame for the guest; it stays until [`Stack::pop`].
     pub(crate) fn front(&self) -> Option<&[u8]> {
         self.outbox.front()
     }

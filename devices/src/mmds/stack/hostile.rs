@@ -156,10 +156,20 @@ fn noise_in_every_field_changes_no_bound() {
         bytes.truncate(20 + dice.pick(&[0, 0, 1, GET.len(), GET.len()]));
         if dice.roll().is_multiple_of(3) {
             let options: [u8; 8] = dice.roll().to_be_bytes();
-            let kind = dice.pick(&[0_u8, 1, 2, 3, 4, 5, 8, 255]);
+            // MSS, window scale, SACK, timestamps: with the length that each has, or another.
+            let option = dice.pick(&[
+                [2_u8, 4],
+                [3, 3],
+                [4, 2],
+                [5, 10],
+                [8, 10],
+                [0, 0],
+                [1, 1],
+                [255, 4],
+            ]);
             bytes[12] = dice.pick(&[0x70, 0x70, 0x60, 0xf0, 0x40]);
             let at = 20.min(bytes.len());
-            bytes.splice(at..at, [&[kind, 4][..], &options[..6]].concat());
+            bytes.splice(at..at, [&option[..], &options[..6]].concat());
         }
         let mut frame = framed(&packet(&bytes));
         if dice.roll().is_multiple_of(16) {
