@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+/// What a file's name ends with.
+pub(super) const SUFFIX: &str = ".json";
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 64 << 10;
 
@@ -70,11 +72,13 @@ pub(super) fn look(path: &Path) -> io::Result<Found> {
     match file.try_lock() {
         // Somebody else has removed it, and the path may lead to a running VM's by now.
         Ok(()) if !is_at(&file, path) => Ok(Found::Nothing),
+        // A file that somebody has put here is not ours to remove.
+        Ok(()) if read(&file, path).is_none() => Ok(Found::Nothing),
         Ok(()) => Ok(Found::Stale(Stale {
             file,
             path: path.to_owned(),
         })),
-        Err(TryLockError::WouldBlock) => Ok(read(&file).map_or(Found::Nothing, Found::Live)),
+        Err(TryLockError::WouldBlock) => Ok(read(&file, path).map_or(Found::Nothing, Found::Live)),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
@@ -95,8 +99,11 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn read(file: &File) -> Option<Vm> {
+/// What stands in the file, if it is an entry and has its name.
+fn read(file: &File, path: &Path) -> Option<Vm> {
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    let vm: Vm = serde_json::from_slice(&text).ok()?;
+    let expected = format!("{}{SUFFIX}", vm.name);
+    (path.file_name()? == expected.as_str()).then_some(vm)
 }

@@ -16,14 +16,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::directory::DirectoryError;
 pub(crate) use self::entry::Vm;
-use self::entry::{Found, Stale};
+use self::entry::{Found, SUFFIX, Stale};
 
 /// How often a name that seems taken is tried: somebody may just be looking at a file that was left behind.
 const TRIES: u32 = 10;
 /// How long after that it is tried again.
 const PAUSE: Duration = Duration::from_millis(5);
-/// What a file's name ends with.
-const SUFFIX: &str = ".json";
 
 /// Why a VM cannot be entered, or not be found.
 #[derive(Debug, thiserror::Error)]
@@ -182,8 +180,7 @@ impl Registry {
                 continue;
             };
             match entry::look(&path) {
-                // A file under another name than its own is not of our making.
-                Ok(Found::Live(vm)) if vm.name == name && process::runs(&vm) => vms.push(vm),
+                Ok(Found::Live(vm)) if process::runs(&vm) => vms.push(vm),
                 Ok(Found::Stale(stale)) => self.clean(&name, stale),
                 _ => {}
             }

@@ -161,10 +161,16 @@ fn files_of_other_making_are_passed_over() {
     symlink("/dev/zero", directory.join("link.json")).unwrap();
     fs::create_dir(directory.join("folder.json")).unwrap();
     fs::write(directory.join("notes.txt"), "x").unwrap();
+    fs::write(directory.join("data.json"), "{}").unwrap();
+    let other = serde_json::to_vec(&vm("other")).unwrap();
+    fs::write(directory.join("copy.json"), other).unwrap();
     fs::write(directory.join(".web.1.0"), "x").unwrap();
     assert_eq!(place.names(), ["web"]);
     assert!(directory.join("link.json").is_symlink());
     assert!(directory.join("folder.json").is_dir());
+    assert!(directory.join("data.json").is_file());
+    assert!(directory.join("copy.json").is_file());
+    assert!(place.registry.enter(&vm("data")).is_err());
 }
 
 #[test]

@@ -187,6 +187,7 @@ const METRICS: &str = "\
 # TYPE ravelin_block_reads counter
 ravelin_block_reads{drive=\"rootfs\"} 12
 ravelin_up 1
+ravelin_down 0
 ";
 
 #[test]
@@ -201,6 +202,11 @@ fn metrics_are_a_table_json_or_prometheus_text() {
          ravelin_block_reads  drive=rootfs  12\n\
          ravelin_up                         1\n"
     );
+    let (all, _) = ctl(&place, &vm, "metrics --all");
+    assert!(
+        all.ends_with("ravelin_down                       0\n"),
+        "{all}"
+    );
     assert_eq!(ctl(&place, &vm, "metrics --prometheus").0, METRICS);
     let json = json_of(&place.ravelin(&["ctl", "web", "metrics", "--json"]));
     assert_eq!(
@@ -208,6 +214,7 @@ fn metrics_are_a_table_json_or_prometheus_text() {
         json!([
             { "name": "ravelin_block_reads", "labels": { "drive": "rootfs" }, "value": 12 },
             { "name": "ravelin_up", "labels": {}, "value": 1 },
+            { "name": "ravelin_down", "labels": {}, "value": 0 },
         ])
     );
 }
@@ -227,10 +234,7 @@ fn events_are_lines_of_words_or_json_until_the_vm_ends() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    assert_eq!(
-        lines[1],
-        json!({ "event": "exit", "data": { "reason": "power off" } })
-    );
+    assert_eq!(lines[1], json!({ "event": "exit", "reason": "power off" }));
 }
 
 #[test]

@@ -6,6 +6,11 @@ mod completions;
 mod ctl;
 mod fake;
 mod firecracker;
+#[expect(dead_code, reason = "its other users need more of it")]
+#[path = "../run/guest.rs"]
+mod guest;
 mod misbehaviour;
 mod ps;
+mod real;
+mod running;
 mod stop;

@@ -142,7 +142,7 @@ fn progress_is_one_line_that_disappears() {
         return;
     }
     let mut ravelin = booted();
-    let seen = ravelin.sees("here");
+    let seen = ravelin.sees("here\r\n");
     let expected = "\r\x1b[Kloading...\r\x1b[Kbooting...\r\x1b[Khere\r\n";
     assert!(seen.starts_with(expected), "{seen:?}");
 }

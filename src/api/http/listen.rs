@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, chmod, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{
@@ -66,8 +66,8 @@ struct BoundFile {
 }
 
 impl Listener {
-    /// Makes a socket at `path`, which must not exist. `mode`: the file's permissions, less the umask; `None`: 0777
-    /// less the umask.
+    /// Makes a socket at `path`, which must not exist. `mode`: the file's permissions, whatever the umask; `None`:
+    /// 0777 less the umask.
     ///
     /// # Errors
     /// When it cannot be made there, in words for the user.
@@ -145,10 +145,14 @@ fn stream_socket() -> rustix::io::Result<OwnedFd> {
 fn bound(path: &Path, mode: Option<u32>) -> rustix::io::Result<OwnedFd> {
     let socket = stream_socket()?;
     if let Some(mode) = mode {
-        // The file gets the permissions of the unbound socket: there is no moment in which it has others.
+        // The file gets the permissions of the unbound socket: there is no moment in which it has more.
         fchmod(&socket, Mode::from_raw_mode(mode))?;
     }
     bind(&socket, &SocketAddrUnix::new(path)?)?;
+    if let Some(mode) = mode {
+        // What the umask has taken from it was asked for by name.
+        chmod(path, Mode::from_raw_mode(mode))?;
+    }
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }

@@ -58,15 +58,8 @@ pub(super) enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Show what the VM has counted
-    Metrics {
-        /// Print a JSON array of objects: {name, labels, value}
-        #[arg(long)]
-        json: bool,
-        /// Print the text that Prometheus reads
-        #[arg(long, conflicts_with = "json")]
-        prometheus: bool,
-    },
+    /// Show what the VM has counted so far, as far as it is not 0
+    Metrics(Form),
     /// Print the whole VM as JSON, as --config reads it
     Config,
     /// Give a disk another file or other limits
@@ -75,7 +68,7 @@ pub(super) enum Action {
     Net(Net),
     /// Print what happens to the VM, as it happens, until the VM ends or Ctrl-C
     Events {
-        /// Print each event as a line of JSON: {event, data}
+        /// Print each event as a line of JSON, with its name as `event`
         #[arg(long)]
         json: bool,
     },
@@ -88,6 +81,21 @@ pub(super) enum Action {
         #[arg(value_name = "FILE", required_if_eq_any = [("verb", "put"), ("verb", "patch")])]
         file: Option<PathBuf>,
     },
+}
+
+/// How metrics are shown.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+pub(super) struct Form {
+    /// Show those that are 0 too
+    #[arg(long)]
+    pub(super) all: bool,
+    /// Print all of them as a JSON array of objects: {name, labels, value}
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print the text that Prometheus reads
+    #[arg(long)]
+    pub(super) prometheus: bool,
 }
 
 /// What `ravelin ctl NAME drive` changes.

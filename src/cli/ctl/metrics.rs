@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::args::Form;
 use super::target::Target;
-use crate::cli::style::Style;
+use crate::cli::style::{Cell, Style};
 use crate::cli::{Failure, print};
 
 /// One figure.
@@ -16,31 +17,40 @@ struct Sample {
     value: String,
 }
 
+impl Sample {
+    fn is_zero(&self) -> bool {
+        self.value.parse() == Ok(0.0)
+    }
+}
+
 /// Shows the figures.
 ///
 /// # Errors
 /// When the VM does not tell them.
-pub(super) fn show(target: &Target, as_json: bool, as_text: bool) -> Result<(), Failure> {
+pub(super) fn show(target: &Target, form: &Form) -> Result<(), Failure> {
     let text = target
         .client
         .get("/ravelin/metrics")
         .map_err(Failure::run)?;
-    if as_text {
+    if form.prometheus {
         print(&text);
         return Ok(());
     }
     let samples: Vec<Sample> = text.lines().filter_map(sample).collect();
-    print(&match as_json {
+    print(&match form.json {
         true => format!("{:#}\n", samples.iter().map(object).collect::<Value>()),
         false => {
-            let rows: Vec<_> = samples.iter().map(row).collect();
+            let shown = samples
+                .iter()
+                .filter(|sample| form.all || !sample.is_zero());
+            let rows: Vec<_> = shown.map(row).collect();
             Style::of_stdout().table(["METRIC", "OF", "VALUE"], &rows)
         }
     });
     Ok(())
 }
 
-fn row(sample: &Sample) -> [crate::cli::style::Cell; 3] {
+fn row(sample: &Sample) -> [Cell; 3] {
     let labels = sample.labels.iter();
     let labels: Vec<_> = labels
         .map(|(name, value)| format!("{name}={value}"))

@@ -36,7 +36,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         Action::Pause => set_state(&target, "Paused"),
         Action::Resume => set_state(&target, "Resumed"),
         Action::Stop { force } => stop::stop(&target, force, args.timeout),
-        Action::Metrics { json, prometheus } => metrics::show(&target, json, prometheus),
+        Action::Metrics(form) => metrics::show(&target, &form),
         Action::Config => config(&target),
         Action::Drive(drive) => change_drive(&target, &drive),
         Action::Net(net) => change_net(&target, &net),
@@ -169,20 +169,21 @@ fn follow(target: &Target, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// An event as a line: JSON is one object, with the event's name as its `event`.
 fn line(event: &Event, json: bool) -> String {
-    let data: Value =
-        serde_json::from_str(&event.data).unwrap_or_else(|_| Value::String(event.data.clone()));
+    let mut fields = match serde_json::from_str(&event.data) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(other) => Map::from_iter([("data".to_owned(), other)]),
+        Err(_) => Map::from_iter([("data".to_owned(), json!(event.data))]),
+    };
     if json {
-        return format!("{}\n", json!({ "event": event.name, "data": data }));
+        fields.insert("event".to_owned(), json!(event.name));
+        return format!("{}\n", Value::from(fields));
     }
+    fields.remove("event");
     let mut line = plain(&event.name);
-    match &data {
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                line.push_str(&format!(" {}={}", plain(key), words(value)));
-            }
-        }
-        other => line.push_str(&format!(" {}", words(other))),
+    for (key, value) in &fields {
+        line.push_str(&format!(" {}={}", plain(key), words(value)));
     }
     line.push('\n');
     line
@@ -249,15 +250,15 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line_of_words_or_of_json() {
-        let exit = event(r#"{"reason":"power off","status":0}"#);
+        let exit = event(r#"{"event":"exit","reason":"power off","status":0}"#);
         assert_eq!(line(&exit, false), "exit reason=power off status=0\n");
-        let json = "{\"data\":{\"reason\":\"power off\",\"status\":0},\"event\":\"exit\"}\n";
+        let json = "{\"event\":\"exit\",\"reason\":\"power off\",\"status\":0}\n";
         assert_eq!(line(&exit, true), json);
     }
 
     #[test]
     fn an_event_that_is_not_json_is_shown_as_it_is_and_stays_one_line() {
-        assert_eq!(line(&event("a\nb"), false), "exit a\\nb\n");
+        assert_eq!(line(&event("a\nb"), false), "exit data=a\\nb\n");
         assert_eq!(line(&event("a\nb"), true).lines().count(), 1);
     }
 

@@ -1,0 +1,164 @@
+//! `ravelin ctl` with a guest of a few instructions that runs.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::fake::{Place, json_of, stderr};
+use crate::guest::{Guest, Kernel};
+use crate::real::Api;
+
+/// A VM whose guest runs.
+struct Running {
+    place: Place,
+    api: Api,
+    _kernel: Kernel,
+}
+
+/// Whether guests of a few instructions can run here; says so when they cannot.
+fn kvm() -> bool {
+    let there = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm");
+    if let Err(error) = &there {
+        eprintln!("SKIPPED: /dev/kvm cannot be opened here: {error}");
+    }
+    there.is_ok()
+}
+
+/// Starts a guest that switches itself off when its power button is pressed.
+fn start() -> Running {
+    let place = Place::new();
+    let kernel = Guest::default().wait_for_button().power_off().kernel();
+    let disk = place.path().join("disk");
+    fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+    let config = json!({
+        "boot-source": { "kernel_image_path": kernel.path() },
+        "machine-config": { "vcpu_count": 1, "mem_size_mib": 64 },
+        "drives": [{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }],
+    });
+    let file = place.path().join("vm.config");
+    fs::write(&file, config.to_string()).unwrap();
+    let api = Api::start(
+        &place,
+        &["--name", "web", "--config", file.to_str().unwrap()],
+    );
+    let running = Running {
+        place,
+        api,
+        _kernel: kernel,
+    };
+    while running.state() != "Running" {}
+    running
+}
+
+impl Running {
+    fn ctl(&self, line: &str) {
+        let args: Vec<_> = ["ctl", "web"].into_iter().chain(line.split(' ')).collect();
+        let output = self.place.ravelin(&args);
+        assert_eq!(output.status.code(), Some(0), "{line}: {output:?}");
+    }
+
+    fn state(&self) -> Value {
+        json_of(&self.place.ravelin(&["ctl", "web", "info", "--json"]))["state"].clone()
+    }
+}
+
+#[test]
+fn a_guest_is_halted_and_goes_on() {
+    if !kvm() {
+        return;
+    }
+    let vm = start();
+    vm.ctl("pause");
+    assert_eq!(vm.state(), "Paused");
+    let stop = vm.place.ravelin(&["ctl", "web", "stop"]);
+    assert!(stderr(&stop).contains("`resume` it first"), "{stop:?}");
+    vm.ctl("resume");
+    assert_eq!(vm.state(), "Running");
+}
+
+#[test]
+fn stop_lets_the_guest_switch_itself_off() {
+    if !kvm() {
+        return;
+    }
+    let mut vm = start();
+    vm.ctl("stop");
+    let (status, said) = vm.api.end();
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("the guest powered off"), "{said}");
+}
+
+#[test]
+fn force_ends_a_guest_that_would_not_end() {
+    if !kvm() {
+        return;
+    }
+    let mut vm = start();
+    vm.ctl("pause");
+    vm.ctl("stop --force");
+    let (status, said) = vm.api.end();
+    assert_eq!(status, Some(130), "{said}");
+    assert!(!vm.place.socket("web").exists());
+}
+
+#[test]
+fn a_disk_gets_another_file_and_limits() {
+    if !kvm() {
+        return;
+    }
+    let vm = start();
+    let larger = vm.place.path().join("larger");
+    fs::File::create(&larger).unwrap().set_len(2 << 20).unwrap();
+    vm.ctl(&format!(
+        "drive data --path {} --iops 100",
+        larger.display()
+    ));
+    let config = json_of(&vm.place.ravelin(&["ctl", "web", "config"]));
+    assert_eq!(config["drives"][0]["path_on_host"], json!(larger));
+    let output = vm
+        .place
+        .ravelin(&["ctl", "web", "drive", "data", "--path", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        stderr(&output).contains("the VM refused (400): "),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn events_come_as_they_happen_until_the_end() {
+    if !kvm() {
+        return;
+    }
+    let mut vm = start();
+    let mut command = vm.place.command(&["ctl", "web", "events", "--json"]);
+    let mut reader = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(reader.stdout.take().unwrap()).lines();
+    // Until the stream is there, nothing that happens is in it.
+    let mut first = None;
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| lines.next().unwrap().unwrap());
+        while !next.is_finished() {
+            vm.ctl("pause");
+            vm.ctl("resume");
+        }
+        first = Some(next.join().unwrap());
+    });
+    let first: Value = serde_json::from_str(&first.unwrap()).unwrap();
+    assert!(
+        ["paused", "resumed"].contains(&first["event"].as_str().unwrap()),
+        "{first}"
+    );
+    vm.ctl("stop");
+    vm.api.end();
+    let last = lines.last().unwrap().unwrap();
+    let last: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(last["event"], "ended", "{last}");
+    assert_eq!(last["exit_code"], 0);
+    assert!(reader.wait().unwrap().success());
+}
