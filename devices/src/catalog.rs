@@ -81,7 +81,7 @@ impl Spec {
                 let net = net::Net::with_mmds(config, tap, attachment)?;
                 Core::new(net, ram, io, interrupt)
             }
-            Self::Rng(config) => Core::new(rng::Rng::new(config)?, ram, io, interrupt),
+            Self::Rng(config) => Core::new(rng::Rng::new(&config)?, ram, io, interrupt),
         }
         .map_err(BuildError::EventFd)
     }

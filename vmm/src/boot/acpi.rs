@@ -374,7 +374,7 @@ mod tests {
         for bit in [0, 4, 5, 6, 10, 20] {
             assert_eq!(flags >> bit & 1, 1, "flag {bit}");
         }
-        assert_eq!(fadt[109..111], [4, 0], "no 8042, no VGA");
+        assert_eq!(fadt[109..111], [6, 0], "an 8042 and no VGA");
         assert_eq!(
             fadt[116..129],
             [1, 8, 0, 1, 0x64, 0, 0, 0, 0, 0, 0, 0, 0xfe]

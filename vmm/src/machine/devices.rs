@@ -165,10 +165,13 @@ impl Devices {
                 spec: catalog::Spec::Net(config, tap, attachment),
             });
         }
-        if spec.entropy.is_some() {
+        if let Some(entropy) = &spec.entropy {
+            let config = rng::Config {
+                limiter: entropy.rate_limiter.unwrap_or_default(),
+            };
             backends.push(Backend {
                 id: "entropy".to_owned(),
-                spec: catalog::Spec::Rng(rng::Config::default()),
+                spec: catalog::Spec::Rng(config),
             });
         }
         Ok(backends)

@@ -2,10 +2,16 @@
 
 use std::io;
 
-/// The entropy source has no settings: it is there or not.
+use crate::limiter::RateLimiter;
+
+/// An entropy source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {}
+pub struct Config {
+    /// How much the guest may read; operations are requests.
+    #[serde(default)]
+    pub limiter: RateLimiter,
+}
 
 /// Why an entropy source could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -13,4 +19,7 @@ pub enum Error {
     /// The host's source of randomness cannot be opened.
     #[error("cannot open /dev/urandom: {0}")]
     Source(io::Error),
+    /// The kernel grants no timer for the limits.
+    #[error("cannot make a timer for the limits of the entropy source: {0}")]
+    Timer(io::Error),
 }

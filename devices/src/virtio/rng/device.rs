@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::limiter::Limiter;
 use crate::metrics::Group;
 use crate::virtio::rng::Metrics;
 use crate::virtio::rng::config::{Config, Error};
-use crate::virtio::rng::worker::RngWorker;
+use crate::virtio::rng::worker::{RngWorker, Source};
 use crate::virtio::{Device, DeviceType, Lent, VirtQueue};
 
 /// One queue of requests; 256 is what Linux's driver asks for at most.
@@ -16,7 +17,7 @@ const QUEUE_SIZES: &[u16] = &[256];
 #[derive(Debug)]
 pub struct Rng {
     /// With the worker while the device runs.
-    source: Option<File>,
+    source: Option<Source>,
     metrics: Arc<Metrics>,
 }
 
@@ -24,9 +25,12 @@ impl Rng {
     /// Opens the host's source.
     ///
     /// # Errors
-    /// When `/dev/urandom` cannot be opened.
-    pub fn new(_config: Config) -> Result<Self, Error> {
-        let source = File::open("/dev/urandom").map_err(Error::Source)?;
+    /// When `/dev/urandom` cannot be opened, or there is a limit and the kernel grants no timer.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let source = Source {
+            file: File::open("/dev/urandom").map_err(Error::Source)?,
+            limiter: Limiter::new(&config.limiter).map_err(Error::Timer)?,
+        };
         Ok(Self {
             source: Some(source),
             metrics: Arc::default(),

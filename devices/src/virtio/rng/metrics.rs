@@ -1,6 +1,6 @@
 //! What the entropy source counts.
 
-use crate::metrics::{Counter, Never};
+use crate::metrics::Counter;
 
 crate::group! {
     /// The counters of the entropy source, from its build on.
@@ -15,10 +15,10 @@ crate::group! {
         pub entropy_bytes: Counter,
         /// Times the host's source gave nothing.
         pub host_rng_fails: Counter,
-        /// Times limits held requests back: the source has none.
-        pub entropy_rate_limiter_throttled: Never,
-        /// Times limits let requests pass again: the source has none.
-        pub rate_limiter_event_count: Never,
+        /// Times limits held requests back.
+        pub entropy_rate_limiter_throttled: Counter,
+        /// Times limits let requests pass again.
+        pub rate_limiter_event_count: Counter,
     } and {
         /// Requests served.
         pub requests: Counter,

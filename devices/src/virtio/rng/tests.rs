@@ -1,8 +1,11 @@
+use std::time::{Duration, Instant};
+
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::catalog::Spec;
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
+use crate::limiter::{RateLimiter, TokenBucket};
 use crate::metrics::Value;
 use crate::virtio::Core;
 use crate::virtio::contract::Contract;
@@ -81,4 +84,47 @@ fn bytes_given_to_the_guest_are_counted() {
     let figures = figures.unwrap().figures();
     let bytes = figures.iter().find(|figure| figure.key == "entropy_bytes");
     assert_eq!(bytes.unwrap().value, Value::Count(128));
+}
+
+fn limited(size: u64) -> impl Fn(GuestRam, IoHandle, Interrupt) -> Core {
+    move |ram, io, interrupt| {
+        let bucket = TokenBucket {
+            size,
+            refill_time: 20,
+            one_time_burst: None,
+        };
+        let limiter = RateLimiter {
+            bandwidth: None,
+            ops: Some(bucket),
+        };
+        Spec::Rng(Config { limiter })
+            .build(ram, io, interrupt)
+            .unwrap()
+    }
+}
+
+#[test]
+fn the_contract_holds_with_limits() {
+    let build = limited(1);
+    Contract {
+        build: &build,
+        exchange: &exchange,
+    }
+    .holds();
+}
+
+#[test]
+fn requests_beyond_the_limits_wait_for_the_bucket_to_fill() {
+    let mut driver = Driver::new(limited(2));
+    driver.negotiate(0);
+    let begun = Instant::now();
+    for _ in 0..5 {
+        driver.queue_chain(0, &[Buffer::Writable(DATA, 8)]);
+    }
+    driver.kick(0);
+    for _ in 0..5 {
+        assert_eq!(driver.wait_used(0).1, 8);
+    }
+    // Two at once, and one for every 10 ms.
+    assert!(begun.elapsed() >= Duration::from_millis(30));
 }
