@@ -30,12 +30,33 @@ struct Shared {
     causes: AtomicU32,
     needs_reset: AtomicBool,
     raised: Counter,
+    trouble: Option<Trouble>,
+}
+
+/// Who hears that a device has failed.
+struct Trouble(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trouble")
+    }
 }
 
 impl Interrupt {
     /// An interrupt that is raised by writing to `line`.
     pub fn new(line: EventFd) -> Self {
+        Self::build(line, None)
+    }
+
+    /// As [`Self::new`], and `report` is called, on whatever thread, when the device fails. A guest can make
+    /// that happen as often as it likes.
+    pub fn with_report(line: EventFd, report: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::build(line, Some(Trouble(Box::new(report))))
+    }
+
+    fn build(line: EventFd, trouble: Option<Trouble>) -> Self {
         Self(Arc::new(Shared {
+            trouble,
             line,
             causes: AtomicU32::new(0),
             needs_reset: AtomicBool::new(false),
@@ -60,8 +81,11 @@ impl Interrupt {
 
     /// Declares the device broken: DEVICE_NEEDS_RESET (virtio 1.2 §2.1.2) and a config interrupt.
     pub fn fail(&self) {
-        self.0.needs_reset.store(true, Ordering::Release);
+        let already = self.0.needs_reset.swap(true, Ordering::AcqRel);
         self.signal_config();
+        if let (false, Some(trouble)) = (already, &self.0.trouble) {
+            (trouble.0)();
+        }
     }
 
     /// Whether the device waits for a reset.

@@ -4,6 +4,7 @@
 //! into a [`Command`](vmm::command::Command), the main thread does it, [`reply`] turns the outcome into an
 //! answer.
 
+mod count;
 mod fault;
 pub(crate) mod http;
 mod reply;

@@ -117,19 +117,21 @@ pub(crate) const ROUTES: &[Route] = &[
     row(Method::Put, "/ravelin/fds/{name}", Body::None, own::put_fd),
 ];
 
-/// Reads a request: what it comes to, or why it makes no sense.
+/// The row of a request, if there is one.
+pub(super) fn find(request: &Request) -> Option<&'static Route> {
+    let mut rows = ROUTES.iter();
+    rows.find(|row| row.method == request.method && matches(row.path, &request.path).is_some())
+}
+
+/// Reads a request of this row: what it comes to, or why it makes no sense.
 ///
 /// The order of the checks is Firecracker's, so that a request with two faults is told of the same one.
-pub(super) fn read(request: &mut Request) -> Result<Parsed, Fault> {
+pub(super) fn read(row: Option<&Route>, request: &mut Request) -> Result<Parsed, Fault> {
     let (method, has_body) = (request.method, !request.body.is_empty());
-    let found = ROUTES.iter().find_map(|route| {
-        let id = matches(route.path, &request.path)?;
-        (route.method == method).then_some((route, id))
-    });
-    match (method, found) {
+    match (method, row) {
         (Method::Get, _) if has_body => Err(Fault::GetWithBody),
-        (Method::Put | Method::Patch, found)
-            if !has_body && found.is_none_or(|(route, _)| route.body == Body::Json) =>
+        (Method::Put | Method::Patch, row)
+            if !has_body && row.is_none_or(|row| row.body == Body::Json) =>
         {
             Err(Fault::Empty(method))
         }
@@ -137,8 +139,8 @@ pub(super) fn read(request: &mut Request) -> Result<Parsed, Fault> {
             method,
             path: parts(&request.path).next().unwrap_or_default().to_owned(),
         }),
-        (_, Some((route, id))) => (route.read)(&mut Ask {
-            id,
+        (_, Some(row)) => (row.read)(&mut Ask {
+            id: matches(row.path, &request.path).unwrap_or_default(),
             body: &request.body,
             fds: std::mem::take(&mut request.fds),
         }),

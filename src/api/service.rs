@@ -4,29 +4,52 @@ use std::time::Instant;
 
 use log::Level;
 use vmm::command::Command;
+use vmm::metrics::Process;
 
 use super::http::{Answer, Method, Request, Response, Service};
-use super::reply;
 use super::request::{Call, Parsed};
 use super::route;
+use super::{count, reply};
 use crate::session::{Caller, Reply};
 
 /// The API of one VM.
 pub(crate) struct Api {
     caller: Caller,
+    process: Process,
 }
 
 impl Api {
-    /// The API of the VM that `caller` reaches.
-    pub(crate) fn new(caller: Caller) -> Self {
-        Self { caller }
+    /// The API of the VM that `caller` reaches; what is asked is counted in `process`.
+    pub(crate) fn new(caller: Caller, process: Process) -> Self {
+        Self { caller, process }
     }
 
     fn answer(&self, request: &mut Request) -> Answer {
-        let Parsed { call, deprecated } = match route::read(request) {
-            Ok(parsed) => parsed,
-            Err(fault) => return Answer::Response(Response::fault(400, &fault.to_string())),
+        let row = route::find(request);
+        let answer = match route::read(row, request) {
+            Ok(parsed) => self.act(parsed),
+            Err(fault) => Answer::Response(Response::fault(400, &fault.to_string())),
         };
+        if let Some(row) = row
+            && let Some((requests, refused)) = count::of(&self.process, row.method, row.path)
+        {
+            requests.increment();
+            if let (Some(refused), Answer::Response(response)) = (refused, &answer)
+                && response.status >= 400
+            {
+                refused.increment();
+            }
+        }
+        answer
+    }
+
+    fn act(&self, Parsed { call, deprecated }: Parsed) -> Answer {
+        if deprecated {
+            self.process
+                .deprecated_api
+                .deprecated_http_api_calls
+                .increment();
+        }
         match call {
             Call::Answer(response) => Answer::Response(response),
             Call::Events => Answer::Stream,
@@ -46,7 +69,16 @@ impl Api {
     }
 
     fn ask(&self, command: Command) -> Response {
-        response(self.caller.call(command))
+        let latencies = &self.process.latencies_us;
+        let latency = match command {
+            Command::Pause => Some(&latencies.pause_vm),
+            Command::Resume => Some(&latencies.resume_vm),
+            _ => None,
+        };
+        match latency {
+            Some(latency) => latency.time(|| response(self.caller.call(command))),
+            None => response(self.caller.call(command)),
+        }
     }
 }
 

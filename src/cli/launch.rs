@@ -4,6 +4,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use log::LevelFilter;
+use rustix::time::{ClockId, clock_gettime};
+use vmm::metrics::process::ApiServer;
 
 use super::ready::Ready;
 
@@ -28,10 +30,8 @@ pub(crate) struct Launch {
     /// What is logged, where and how.
     pub(crate) log: LogSettings,
     /// The file or fifo for the metrics' JSON lines.
-    #[expect(dead_code, reason = "connected next")]
     pub(crate) metrics_path: Option<PathBuf>,
     /// What started this process, and when.
-    #[cfg_attr(not(test), expect(dead_code, reason = "connected next"))]
     pub(crate) times: ProcessTimes,
     /// Who is told that the socket accepts.
     pub(crate) ready: Ready,
@@ -115,4 +115,26 @@ pub(crate) struct ProcessTimes {
     pub(crate) start_cpu_us: Option<u64>,
     /// The processor time of the jailer.
     pub(crate) parent_cpu_us: Option<u64>,
+}
+
+impl ProcessTimes {
+    /// Counts how long the start took, if it is known when it began: in real time, and in processor time with
+    /// the jailer's.
+    pub(crate) fn tell(&self, api: &ApiServer) {
+        let now = |clock| {
+            let time = clock_gettime(clock);
+            let micros = time.tv_sec.saturating_mul(1_000_000) + time.tv_nsec / 1000;
+            u64::try_from(micros).unwrap_or_default()
+        };
+        if let Some(start) = self.start_us {
+            let took = now(ClockId::Monotonic).saturating_sub(start);
+            api.process_startup_time_us.set(took);
+        }
+        if let Some(start) = self.start_cpu_us {
+            let own = now(ClockId::ProcessCPUTime).saturating_sub(start);
+            let jailers = self.parent_cpu_us.unwrap_or_default();
+            api.process_startup_time_cpu_us
+                .set(own.saturating_add(jailers));
+        }
+    }
 }

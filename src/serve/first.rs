@@ -1,13 +1,14 @@
 //! What a VM has before its first request: the files that its command line names.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use vmm::command::Command;
-use vmm::spec::Spec;
+use vmm::command::{Command, Setting};
+use vmm::spec::{MetricsConfig, Spec};
 
 use crate::cli::launch::First;
 use crate::cli::{Failure, nearest};
@@ -21,7 +22,20 @@ const MOST: u64 = 1 << 20;
 /// # Errors
 /// [`Failure::Usage`] for what is wrong in a file, [`Failure::Run`] for one that cannot be read and for a
 /// start that fails.
-pub(super) fn apply(session: &mut Session, first: &First) -> Result<(), Failure> {
+pub(super) fn apply(
+    session: &mut Session,
+    first: &First,
+    metrics: Option<&Path>,
+) -> Result<(), Failure> {
+    if let Some(path) = metrics {
+        let config = MetricsConfig {
+            metrics_path: path.to_string_lossy().into_owned(),
+            emit_id: false,
+            properties: BTreeMap::new(),
+        };
+        let set = Command::Set(Setting::Metrics(config));
+        session.controller().handle(set).map_err(Failure::run)?;
+    }
     if let Some(path) = &first.metadata {
         let data: Map<String, Value> = read("metadata", path)?;
         let put = Command::PutMmds(Value::Object(data));

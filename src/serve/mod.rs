@@ -9,12 +9,13 @@ use std::process::ExitCode;
 use log::LevelFilter;
 use vmm::controller::{Controller, Draft, ThreadNames};
 use vmm::events::Event;
+use vmm::metrics::Process;
 use vmm::mmds::Mmds;
 
 use self::server::ServerThread;
 use crate::api::http::{EventSink, EventSource, Limits, Listener, Server, events};
 use crate::cli::Failure;
-use crate::cli::launch::{Face, Launch, Listen, Socket};
+use crate::cli::launch::{Face, Launch, Listen, ProcessTimes, Socket};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::logger;
@@ -53,13 +54,14 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     let (server, mailbox) = match waiting.take() {
         None => (None, None),
         Some(waiting) => {
-            let (server, mailbox) = waiting.start(face)?;
+            let (server, mailbox) =
+                waiting.start(face, &launch.times, controller.metrics().process())?;
             (Some(server), Some(mailbox))
         }
     };
     launch.ready.announce();
     let mut session = Session::new(controller, mailbox, around);
-    first::apply(&mut session, &launch.first)?;
+    first::apply(&mut session, &launch.first, launch.metrics_path.as_deref())?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;
     launch.ready.stopping();
     let last = last::word(face, ending, finish)?;
@@ -81,13 +83,21 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn start(self, face: Face) -> Result<(ServerThread, Mailbox), Failure> {
+    fn start(
+        self,
+        face: Face,
+        times: &ProcessTimes,
+        process: &Process,
+    ) -> Result<(ServerThread, Mailbox), Failure> {
+        times.tell(&process.api_server);
         let (caller, mailbox) = mailbox().map_err(Failure::run)?;
         let name = match face {
             Face::Ravelin => "api",
             Face::Firecracker => "fc_api",
         };
-        Ok((ServerThread::start(self.server, caller, name)?, mailbox))
+        let process = process.clone();
+        let thread = ServerThread::start(self.server, caller, process, name)?;
+        Ok((thread, mailbox))
     }
 }
 

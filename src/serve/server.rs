@@ -11,6 +11,7 @@ use crate::api::Api;
 use crate::api::http::Server;
 use crate::cli::Failure;
 use crate::session::Caller;
+use vmm::metrics::Process;
 
 /// A thread that serves the socket. **It ends before the process does**: what was answered is written, the
 /// socket's file is gone.
@@ -25,7 +26,12 @@ impl ServerThread {
     ///
     /// # Errors
     /// When the kernel grants no eventfd or thread.
-    pub(super) fn start(mut server: Server, caller: Caller, name: &str) -> Result<Self, Failure> {
+    pub(super) fn start(
+        mut server: Server,
+        caller: Caller,
+        process: Process,
+        name: &str,
+    ) -> Result<Self, Failure> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let stop = Arc::new(stop.map_err(io::Error::from).map_err(Failure::run)?);
         let stopped = Arc::clone(&stop);
@@ -33,7 +39,7 @@ impl ServerThread {
             .name(name.to_owned())
             .spawn(move || {
                 log::info!("API server started.");
-                let mut api = Api::new(caller);
+                let mut api = Api::new(caller, process);
                 if let Err(error) = server.serve(&mut api, stopped.as_fd()) {
                     log::error!("the socket is not served any more: {error}");
                 }

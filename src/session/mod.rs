@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use vmm::command::Command;
 use vmm::controller::{Controller, Live, StartError};
 use vmm::end::Finish;
+use vmm::events::Event;
 use vmm::machine::Console;
 
 use self::deadline::{Deadline, wait_for};
@@ -187,7 +188,7 @@ impl Session {
                     None
                 }
                 Source::Input | Source::InputRoom => self.pump_input(source),
-                Source::Ended => self.live().and_then(Live::end).map(Ending::Guest),
+                Source::Ended => self.take_notices(),
                 Source::Signal => self.take_signal(),
                 Source::Mail => self.take_mail(),
                 Source::Metrics => {
@@ -302,6 +303,15 @@ impl Session {
         None
     }
 
+    /// The guest has ended, or a device of it has failed.
+    fn take_notices(&mut self) -> Option<Ending> {
+        let failed = self.live().map(Live::failed_devices).unwrap_or_default();
+        for id in failed {
+            self.controller.tell(&Event::DeviceFailed { id });
+        }
+        self.live().and_then(Live::end).map(Ending::Guest)
+    }
+
     fn take_mail(&mut self) -> Option<Ending> {
         let (mailbox, controller) = (self.mailbox.as_ref()?, &mut self.controller);
         if mailbox.answer_next(|command| controller.handle(command)) == Delivery::Over {
@@ -340,6 +350,9 @@ impl Session {
         }
         self.around.progress.clear();
         self.raw = None;
+        if let Err(error) = self.controller.metrics_mut().flush() {
+            log::warn!("{error}");
+        }
         finish
     }
 

@@ -88,6 +88,12 @@ impl EndReporter {
         }
     }
 
+    /// Wakes the listener for another reason, which it finds out by itself.
+    pub fn wake(&self) {
+        // A full counter wakes as well.
+        let _ = self.event.write(1);
+    }
+
     /// Whether an end was reported: a vCPU thread then leaves the guest alone.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
@@ -105,6 +111,11 @@ impl Ends {
     /// The event that becomes readable when the guest has ended, for an event loop.
     pub fn event(&self) -> &EventFd {
         &self.event
+    }
+
+    /// Makes the event quiet until something new comes. What came before is still there to be taken.
+    pub fn calm(&self) {
+        let _ = self.event.read();
     }
 
     /// The reported end, if there is one; does not wait.

@@ -18,7 +18,8 @@ impl ContentType {
     fn name(self) -> &'static str {
         match self {
             Self::Json => "application/json",
-            Self::Text => "text/plain; charset=utf-8",
+            // Text is what Prometheus reads, and it wants the version of its grammar.
+            Self::Text => vmm::metrics::MEDIA_TYPE,
         }
     }
 }
@@ -234,7 +235,7 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
         assert!(
-            text.contains("\r\nContent-Type: text/plain; charset=utf-8\r\n"),
+            text.contains("\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"),
             "{text}"
         );
     }

@@ -115,7 +115,14 @@ impl Live {
         self.devices.console()
     }
 
-    /// Readable once the guest has ended.
+    /// The devices that have failed since the last call (virtio 1.2 §2.1.2, DEVICE_NEEDS_RESET).
+    pub fn failed_devices(&self) -> Vec<String> {
+        // In this order: a device that fails meanwhile makes the event readable again.
+        self.ends.calm();
+        self.devices.failed()
+    }
+
+    /// Readable when the guest has ended or a device has failed.
     pub fn ended(&self) -> BorrowedFd<'_> {
         borrow(self.ends.event())
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::acpi::power::{self, Power};
@@ -86,6 +87,8 @@ struct Slot {
     id: String,
     place: MmioSlot,
     device: Arc<Mutex<Mmio>>,
+    /// Whether it has failed since somebody asked.
+    failed: Arc<AtomicBool>,
 }
 
 /// The guest's serial port, from the user's side.
@@ -203,7 +206,7 @@ impl Devices {
         let mut places = Places::new();
         let virtio = backends
             .into_iter()
-            .map(|backend| virtio_slot(chassis, &io, &memory, backend, places.take()?))
+            .map(|backend| virtio_slot(chassis, &io, &memory, ends, backend, places.take()?))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ports,
@@ -261,6 +264,15 @@ impl Devices {
         lock(&self.power).exit_status()
     }
 
+    /// The devices that have failed since the last call.
+    pub fn failed(&self) -> Vec<String> {
+        let failed = self.virtio.iter();
+        failed
+            .filter(|slot| slot.failed.swap(false, Ordering::AcqRel))
+            .map(|slot| slot.id.clone())
+            .collect()
+    }
+
     /// Takes the queues back from the workers, with everything in flight completed.
     pub fn pause(&self) {
         for slot in &self.virtio {
@@ -313,6 +325,7 @@ fn virtio_slot(
     chassis: &Chassis,
     io: &IoThread,
     bus: &Bus,
+    ends: &EndReporter,
     backend: Backend,
     place: MmioSlot,
 ) -> Result<Slot, DeviceError> {
@@ -323,7 +336,12 @@ fn virtio_slot(
         place.gsi
     );
     let vm = chassis.vm();
-    let interrupt = Interrupt::new(interrupt(vm, place.gsi)?);
+    let failed = Arc::new(AtomicBool::new(false));
+    let (flag, listener) = (Arc::clone(&failed), ends.clone());
+    let interrupt = Interrupt::with_report(interrupt(vm, place.gsi)?, move || {
+        flag.store(true, Ordering::Release);
+        listener.wake();
+    });
     let core = spec
         .build(chassis.memory().clone(), io.handle(), interrupt)
         .map_err(|source| DeviceError::Build {
@@ -343,7 +361,12 @@ fn virtio_slot(
         len: mmio::SIZE,
     };
     insert(bus, range, device.clone())?;
-    Ok(Slot { id, place, device })
+    Ok(Slot {
+        id,
+        place,
+        device,
+        failed,
+    })
 }
 
 /// An eventfd that raises an interrupt line.
