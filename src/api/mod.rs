@@ -13,4 +13,5 @@ mod resources;
 mod route;
 mod service;
 
+pub(crate) use reply::FIRECRACKER_VERSION;
 pub(crate) use service::Api;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use log::LevelFilter;
 use rustix::time::{ClockId, clock_gettime};
 use vmm::metrics::process::ApiServer;
+use vmm::spec::LoggerConfig;
 
 use super::ready::Ready;
 
@@ -81,9 +82,6 @@ pub(crate) struct First {
     /// Whether the guest gets the device whose write logs how long its boot took.
     #[expect(dead_code, reason = "connected next")]
     pub(crate) boot_timer: bool,
-    /// Whether devices were to be on PCI. There is no such transport yet: whoever sets this has warned.
-    #[expect(dead_code, reason = "connected next")]
-    pub(crate) pci: bool,
     /// The largest metadata store, in bytes.
     pub(crate) mmds_size_limit: usize,
 }
@@ -96,13 +94,10 @@ pub(crate) struct LogSettings {
     /// The least level; without one, info as Firecracker and warnings as ravelin.
     pub(crate) level: Option<LevelFilter>,
     /// Only what modules whose path begins so have to say.
-    #[expect(dead_code, reason = "connected next")]
     pub(crate) module: Option<String>,
     /// Whether lines have their level, in Firecracker's format.
-    #[expect(dead_code, reason = "connected next")]
     pub(crate) show_level: bool,
     /// Whether lines have their file and line number, in Firecracker's format.
-    #[expect(dead_code, reason = "connected next")]
     pub(crate) show_origin: bool,
 }
 
@@ -115,6 +110,22 @@ pub(crate) struct ProcessTimes {
     pub(crate) start_cpu_us: Option<u64>,
     /// The processor time of the jailer.
     pub(crate) parent_cpu_us: Option<u64>,
+}
+
+impl LogSettings {
+    /// The same as the body of `PUT /logger`.
+    pub(crate) fn config(&self) -> LoggerConfig {
+        LoggerConfig {
+            log_path: self
+                .path
+                .as_ref()
+                .map(|path| path.to_string_lossy().into_owned()),
+            level: self.level.and_then(|level| level.as_str().parse().ok()),
+            show_level: Some(self.show_level),
+            show_log_origin: Some(self.show_origin),
+            module: self.module.clone(),
+        }
+    }
 }
 
 impl ProcessTimes {

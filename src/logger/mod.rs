@@ -88,7 +88,6 @@ pub(crate) fn init(level: LevelFilter, file: Option<&Path>, name: Option<&str>) 
 
 /// Sends log lines in Firecracker's format to stdout, those of at least Firecracker's default level, until
 /// [`reconfigure`] says otherwise. `id` is the VM's.
-#[expect(dead_code, reason = "called when the socket is connected")]
 pub(crate) fn firecracker(id: &str) {
     install(
         Face::Firecracker(id.to_owned()),

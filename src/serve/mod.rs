@@ -13,6 +13,7 @@ use vmm::metrics::Process;
 use vmm::mmds::Mmds;
 
 use self::server::ServerThread;
+use crate::api::FIRECRACKER_VERSION;
 use crate::api::http::{EventSink, EventSource, Limits, Listener, Server, events};
 use crate::cli::Failure;
 use crate::cli::launch::{Face, Launch, Listen, ProcessTimes, Socket};
@@ -102,8 +103,24 @@ impl Waiting {
 }
 
 fn start_log(launch: &Launch) -> Result<(), Failure> {
-    let level = launch.log.level.unwrap_or(LevelFilter::Warn);
-    logger::init(level, launch.log.path.as_deref(), Some(&launch.id)).map_err(Failure::run)?;
+    let settings = &launch.log;
+    match launch.face {
+        Face::Ravelin => {
+            let level = settings.level.unwrap_or(LevelFilter::Warn);
+            logger::init(level, settings.path.as_deref(), Some(&launch.id)).map_err(|error| {
+                let path = settings.path.as_deref().unwrap_or("".as_ref()).display();
+                Failure::run(format!(
+                    "the log file {path} cannot be opened ({error}): name a file that this user may write, in a \
+                     directory that exists"
+                ))
+            })?;
+        }
+        Face::Firecracker => {
+            logger::firecracker(&launch.id);
+            logger::reconfigure(&settings.config()).map_err(Failure::run)?;
+            log::info!("Running Firecracker v{FIRECRACKER_VERSION}");
+        }
+    }
     for warning in &launch.warnings {
         log::warn!("{warning}");
     }

@@ -350,9 +350,6 @@ impl Session {
         }
         self.around.progress.clear();
         self.raw = None;
-        if let Err(error) = self.controller.metrics_mut().flush() {
-            log::warn!("{error}");
-        }
         finish
     }
 

@@ -162,7 +162,6 @@ impl Args {
                 config_file: self.config,
                 metadata: self.metadata,
                 boot_timer: self.boot_timer,
-                pci: false,
                 mmds_size_limit: self.mmds_limit.unwrap_or(payload_limit),
             },
             log: LogSettings {

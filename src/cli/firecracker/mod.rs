@@ -18,11 +18,9 @@ use super::launch::{
 };
 use super::ready::Ready;
 use super::{Failure, chain, print};
+use crate::api::FIRECRACKER_VERSION;
 use crate::logger;
 use crate::serve::serve;
-
-/// The version that the interface is that of.
-pub(crate) const VERSION: &str = "1.17.0-dev";
 
 /// Exit status: something failed.
 const GENERIC: u8 = 1;
@@ -124,7 +122,7 @@ fn text(arg: OsString) -> Result<String, ArgError> {
 }
 
 fn version() -> String {
-    format!("Firecracker v{VERSION}\n\n")
+    format!("Firecracker v{FIRECRACKER_VERSION}\n\n")
 }
 
 /// Prints what was asked for, and the log line that a reader of Firecracker's output finds below it.
@@ -164,7 +162,6 @@ fn read(given: &Given) -> Result<Launch, Refusal> {
             config_file: path("config-file"),
             metadata: path("metadata"),
             boot_timer: given.has("boot-timer"),
-            pci: given.has("enable-pci"),
             mmds_size_limit: given.number("mmds-size-limit")?.unwrap_or(payload_limit),
         },
         log: LogSettings {
