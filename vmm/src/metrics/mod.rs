@@ -12,7 +12,6 @@ mod lacking;
 mod line;
 pub mod process;
 mod registry;
-mod requests;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -35,7 +34,6 @@ use rustix::time::{
 pub use exposition::MEDIA_TYPE;
 pub use process::Process;
 pub use registry::Kind;
-pub use requests::Verb;
 
 use crate::line_file::{LineFile, LineFileError};
 use crate::spec::MetricsConfig;

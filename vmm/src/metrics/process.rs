@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use devices::metrics::{Counter, Level, Never};
-use rustix::time::{ClockId, clock_gettime};
 
 devices::group! {
     /// What the start of the process took.
@@ -226,68 +225,4 @@ pub struct Process {
     pub vmm: Arc<Vmm>,
     /// Signals that came.
     pub signals: Arc<Signals>,
-}
-
-/// What the jailer says of the time before, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Before {
-    /// The monotonic clock when it started.
-    pub start_us: Option<u64>,
-    /// The processor time of the process when it started.
-    pub start_cpu_us: Option<u64>,
-    /// The processor time of its own parent process.
-    pub parent_cpu_us: Option<u64>,
-}
-
-impl Process {
-    /// The process is ready: from now on its start is known to have taken so long since `before`. What the
-    /// jailer has not said is not told.
-    pub fn is_ready(&self, before: Before) {
-        let started = &self.api_server;
-        if let Some(start) = before.start_us {
-            let now = clock_us(ClockId::Monotonic);
-            started
-                .process_startup_time_us
-                .set(now.saturating_sub(start));
-        }
-        if let Some(start) = before.start_cpu_us {
-            let now = clock_us(ClockId::ProcessCPUTime);
-            let parent = before.parent_cpu_us.unwrap_or_default();
-            let own = now.saturating_sub(start);
-            started
-                .process_startup_time_cpu_us
-                .set(own.saturating_add(parent));
-        }
-    }
-}
-
-fn clock_us(clock: ClockId) -> u64 {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or_default();
-    seconds
-        .saturating_mul(1_000_000)
-        .saturating_add(nanoseconds / 1000)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_start_is_told_from_when_the_jailer_started() {
-        let process = Process::default();
-        process.is_ready(Before::default());
-        let told = &process.api_server;
-        assert_eq!(told.process_startup_time_us.get(), 0);
-        let now = clock_us(ClockId::Monotonic);
-        process.is_ready(Before {
-            start_us: Some(now - 5_000_000),
-            start_cpu_us: Some(0),
-            parent_cpu_us: Some(7_000_000),
-        });
-        let took = told.process_startup_time_us.get();
-        assert!((5_000_000..60_000_000).contains(&took), "{took}");
-        assert!(told.process_startup_time_cpu_us.get() >= 7_000_000);
-    }
 }
