@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if kvm && !root {
         eprintln!("payload: SKIPPED, frames: a network namespace needs root");
     }
-    let tests: [(&str, fn()); 10] = [
+    let tests: [(&str, fn()); 11] = [
         (
             "every_end_has_its_exit_status",
             every_end_has_its_exit_status,
@@ -61,6 +61,10 @@ fn main() -> ExitCode {
         (
             "entropy_differs_from_run_to_run",
             entropy_differs_from_run_to_run,
+        ),
+        (
+            "the_figures_tell_what_the_guest_did",
+            the_figures_tell_what_the_guest_did,
         ),
     ];
     let trials = tests.map(|(name, body)| {
@@ -302,4 +306,45 @@ fn frames_leave_through_a_tap() {
 fn entropy_differs_from_run_to_run() {
     let drawn = [(); 2].map(|()| line(&run("payload=rng:64", &[]), "rng wanted 64 got 64 first "));
     assert_ne!(drawn[0], drawn[1]);
+}
+
+fn the_figures_tell_what_the_guest_did() {
+    let (disk, folder) = (disk(), tempfile::tempdir().unwrap());
+    let figures = folder.path().join("figures");
+    let config = folder.path().join("vm.json");
+    let description = serde_json::json!({
+        "boot-source": {
+            "kernel_image_path": payload(),
+            "boot_args": "payload=blk:verify:64",
+        },
+        "drives": [{"drive_id": "data", "is_root_device": false, "path_on_host": disk.path()}],
+        "metrics": {"metrics_path": figures},
+    });
+    fs::write(&config, description.to_string()).unwrap();
+    let output = Command::new(RAVELIN)
+        .args(["run", "--timeout", "60s", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    line(&output, "blk verify 4096 count 64 errors 0 wrong 0");
+    let text = fs::read_to_string(&figures).unwrap();
+    assert_eq!(text.lines().count(), 1, "one line, at the end");
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let count = |group: &str, key: &str| told[group][key].as_u64().unwrap();
+    for group in ["block", "block_data"] {
+        assert_eq!(count(group, "write_bytes"), 64 * 4096, "{text}");
+        assert_eq!(count(group, "read_bytes"), 64 * 4096, "{text}");
+        assert_ne!(count(group, "read_count"), 0);
+        assert_eq!(count(group, "execute_fails"), 0);
+    }
+    let said = u64::try_from(output.stdout.len()).unwrap();
+    assert!(count("uart", "write_count") >= said / 2, "{text}");
+    for (group, key) in [
+        ("vcpu", "exit_io_out"),
+        ("vcpu", "exit_mmio_read"),
+        ("vcpu", "exit_mmio_write"),
+    ] {
+        assert_ne!(count(group, key), 0, "{group} {key}: {text}");
+    }
 }

@@ -138,6 +138,10 @@ impl Controller {
     /// [`StartError`]; the description may be mended and started again.
     pub fn start(&mut self) -> Result<(), Box<StartError>> {
         if let State::Draft(draft) = &mut self.state {
+            if let (Some(config), None) = (&draft.spec().metrics, self.metrics.timer()) {
+                // Of a whole description: nobody has set it by itself.
+                self.metrics.write_to(config).map_err(StartError::from)?;
+            }
             let live = draft.start(&self.mmds, &mut self.parcels)?;
             live.count_in(&mut self.metrics);
             self.state = State::Live(Box::new(live));

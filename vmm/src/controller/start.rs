@@ -11,6 +11,7 @@ use crate::end;
 use crate::kvm::{Kvm, KvmError};
 use crate::machine::{BuildError, Chassis, ChassisPlan, DeviceError, Devices, VcpuThreadError};
 use crate::memory::{self, MemoryError};
+use crate::metrics::MetricsError;
 use crate::open::{OpenError, Parcels};
 use crate::spec::{self, Spec};
 
@@ -38,6 +39,9 @@ pub enum StartError {
     /// A vCPU thread.
     #[error(transparent)]
     Vcpu(#[from] VcpuThreadError),
+    /// Where the figures go.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(io::Error),
