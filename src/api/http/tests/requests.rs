@@ -11,7 +11,7 @@ fn a_request_is_answered_in_firecrackers_form() {
     assert_eq!(
         reply.head,
         "HTTP/1.1 200 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\
-         Content-Type: text/plain; charset=utf-8\r\nContent-Length: 9\r\n\r\n"
+         Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: 9\r\n\r\n"
     );
     assert_eq!(reply.body, "Put /a {}");
 }
