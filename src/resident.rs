@@ -7,13 +7,27 @@
 use std::ops::Range;
 use std::{io, slice};
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
+use rustix::process::getpid;
+use rustix::thread::gettid;
 
-/// Lets go of what only a start needs: code and constants, and what the heap has free.
+/// How far below the present call the stack is given back, in bytes: no start of ours goes deeper, and no other
+/// mapping may lie so near below the first thread's stack (Linux keeps 1 MiB free, `stack_guard_gap`).
+const STACK_DEPTH: usize = 256 << 10;
+/// How much of the stack below the present call stays, in bytes: the calls that give the rest back are made there.
+const STACK_LEFT: usize = 8 << 10;
+
+/// Lets go of what only a start needs: code and constants, what the heap has free, and the stack's depth. To be
+/// called by the process's first thread.
 pub(crate) fn let_go_of_start() {
     let_go_of_code();
     trim_heap();
+    // Below another thread's stack lies what is not its own.
+    if gettid() == getpid() {
+        trim_stack();
+    }
 }
 
 /// Lets go of the program's code and constants: what a start needs and a running guest does not (flags,
@@ -34,6 +48,22 @@ fn let_go_of_code() {
 fn trim_heap() {
     // SAFETY: the call takes no pointer, and the allocator gives back only pages that nobody holds.
     unsafe { libc::malloc_trim(0) };
+}
+
+/// Gives back the pages of the stack that deeper calls have used and left: those of the flags' parser above all.
+fn trim_stack() {
+    let here = 0_u8;
+    let end = (&raw const here).addr().saturating_sub(STACK_LEFT);
+    let end = end - end % page_size();
+    let start = std::ptr::with_exposed_provenance_mut(end.saturating_sub(STACK_DEPTH));
+    // SAFETY: the range lies below every frame of this thread, those of the call itself included, so that nothing
+    // in it is alive; and it holds nothing but this thread's stack and, below that, no mapping.
+    let given = unsafe { madvise(start, STACK_DEPTH, Advice::LinuxDontNeed) };
+    match given {
+        // The stack has not been so deep: what there was of it is given back all the same.
+        Ok(()) | Err(Errno::NOMEM) => {}
+        Err(error) => log::debug!("the stack stays in memory: {error}"),
+    }
 }
 
 /// The whole pages of the program's read-only segments.
@@ -87,6 +117,7 @@ fn address(value: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -144,6 +175,7 @@ mod tests {
 
     #[test]
     fn code_that_was_let_go_is_gone_and_comes_back_when_it_runs() {
+        let _alone = ALONE.lock().unwrap();
         let ranges = code();
         touch_all(&ranges);
         let before = resident(&ranges);
@@ -157,6 +189,9 @@ mod tests {
         assert_eq!(text, "[Ok(17), Ok(18)]");
     }
 
+    /// Held by tests that look at the memory of the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     /// Resident pages of the whole process (proc(5), `statm`).
     fn pages() -> usize {
         let text = fs::read_to_string("/proc/self/statm").unwrap();
@@ -166,6 +201,7 @@ mod tests {
     #[test]
     fn what_the_heap_has_free_is_given_back() {
         const PAGES: usize = 4096;
+        let _alone = ALONE.lock().unwrap();
         let mut blocks: Vec<Vec<u8>> = (0..PAGES).map(|_| vec![1; page_size()]).collect();
         // The last block stays: what lies below it is free, and not at the heap's end.
         blocks.drain(..PAGES - 1);
@@ -176,5 +212,28 @@ mod tests {
             after + PAGES / 2 < before,
             "{before} pages before, {after} after"
         );
+    }
+
+    /// Uses 4 KiB of the stack `calls` times.
+    fn deep(calls: usize) -> usize {
+        let frame = std::hint::black_box([1_u8; 4096]);
+        match calls {
+            0 => frame.len(),
+            _ => deep(calls - 1) + std::hint::black_box(frame).len(),
+        }
+    }
+
+    #[test]
+    fn the_stack_of_calls_that_have_returned_is_given_back() {
+        // A thread's stack of 2 MiB is deep enough for the range to be its own.
+        let here = 0_u8;
+        let stack = (&raw const here).addr();
+        let range = stack..stack + 1;
+        deep(80);
+        let before = resident(slice::from_ref(&range));
+        trim_stack();
+        let after = resident(slice::from_ref(&range));
+        assert!(after + 160 < before, "{before} KiB before, {after} after");
+        assert!(deep(80) >= 80 * 4096);
     }
 }
