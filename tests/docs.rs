@@ -67,23 +67,53 @@ fn the_examples_of_the_guide_print_what_stands_there() {
     }
 }
 
-#[test]
-fn the_guide_names_every_flag_of_the_help() {
-    let output = Command::new(RAVELIN).args(["run", "--help"]).output();
+/// The flags in the help of a subcommand.
+fn flags(subcommand: &[&str]) -> Vec<String> {
+    let mut command = Command::new(RAVELIN);
+    let output = command.args(subcommand).arg("--help").output();
     let help = String::from_utf8(output.unwrap().stdout).unwrap();
-    let guide = page("run.md");
-    let flags: Vec<&str> = help
-        .lines()
+    help.lines()
         .map(str::trim_start)
         .filter(|line| line.starts_with('-'))
         .filter_map(|line| line.split_whitespace().find(|word| word.starts_with("--")))
         .map(|flag| flag.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()))
-        .collect();
+        .map(str::to_owned)
+        .collect()
+}
+
+fn names(page: &str, flag: &str) -> bool {
+    page.contains(&format!("`{flag}")) || page.contains(&format!(" {flag}"))
+}
+
+#[test]
+fn the_guide_names_every_flag_of_the_help() {
+    let (guide, flags) = (page("run.md"), flags(&["run"]));
     assert!(flags.len() > 15, "{flags:?}");
     for flag in flags {
+        assert!(names(&guide, &flag), "{flag}");
+    }
+}
+
+#[test]
+fn the_page_of_vms_names_every_flag_of_their_commands() {
+    let page = page("vms.md");
+    let ctl = [
+        "info", "start", "pause", "resume", "stop", "metrics", "config", "drive", "net", "events",
+        "mmds",
+    ];
+    let ctl = ctl.map(|verb| vec!["ctl", verb]);
+    for subcommand in [vec!["api"], vec!["ps"], vec!["ctl"]]
+        .into_iter()
+        .chain(ctl)
+    {
+        let flags = flags(&subcommand);
+        assert!(!flags.is_empty(), "{subcommand:?}");
+        for flag in flags {
+            assert!(names(&page, &flag), "{subcommand:?} {flag}");
+        }
         assert!(
-            guide.contains(&format!("`{flag}")) || guide.contains(&format!(" {flag}")),
-            "{flag}"
+            page.contains(&format!("`{}", subcommand.last().unwrap())),
+            "{subcommand:?}"
         );
     }
 }

@@ -1,9 +1,12 @@
 //! What a VM with a socket starts from: what `ravelin api` and Firecracker's command line both come to.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use log::LevelFilter;
+use rustix::net::{SocketAddrUnix, getsockname};
 use rustix::time::{ClockId, clock_gettime};
 use vmm::metrics::process::ApiServer;
 use vmm::spec::LoggerConfig;
@@ -70,6 +73,19 @@ pub(crate) enum Listen {
     Path(PathBuf),
     /// A socket that listens already, made by whoever started this process.
     Fd(OwnedFd),
+}
+
+impl Listen {
+    /// Where others reach the socket, if that can be told.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        let path = match self {
+            Self::Path(path) => return Some(path.clone()),
+            Self::Fd(fd) => SocketAddrUnix::try_from(getsockname(fd).ok()?).ok()?,
+        };
+        let path = PathBuf::from(OsStr::from_bytes(path.path_bytes()?));
+        // A relative one was so where it was made, which is not known here.
+        path.is_absolute().then_some(path)
+    }
 }
 
 /// What a VM has before the first request.

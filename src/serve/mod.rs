@@ -132,11 +132,8 @@ fn register(launch: &Launch) -> Result<Option<Registration>, Failure> {
     if launch.face == Face::Firecracker {
         return Ok(None);
     }
-    let socket = match launch.api.as_ref().map(|socket| &socket.listen) {
-        Some(Listen::Path(path)) => Some(path.as_path()),
-        _ => None,
-    };
-    let vm = registry::this_process(&launch.id, socket, None);
+    let socket = launch.api.as_ref().and_then(|socket| socket.listen.path());
+    let vm = registry::this_process(&launch.id, socket.as_deref(), None);
     let entered = Registry::of_this_user().enter(&vm);
     entered.map(Some).map_err(Failure::run)
 }

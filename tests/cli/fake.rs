@@ -122,7 +122,10 @@ pub(crate) fn serve(
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let request = request(&stream);
+            // Who only looks whether somebody is there asks nothing.
+            let Some(request) = request(&stream) else {
+                continue;
+            };
             kept.lock().unwrap().push(request.clone());
             // A client may have seen enough.
             let _ = stream.write_all(answer(&request).as_bytes());
@@ -131,13 +134,13 @@ pub(crate) fn serve(
     requests
 }
 
-/// Reads a request: `METHOD /path body`.
-fn request(stream: &UnixStream) -> String {
+/// Reads a request, if one comes: `METHOD /path body`.
+fn request(stream: &UnixStream) -> Option<String> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     let mut words = line.split(' ');
-    let mut text = format!("{} {}", words.next().unwrap(), words.next().unwrap());
+    let mut text = format!("{} {}", words.next()?, words.next()?);
     let mut length = 0;
     loop {
         let mut header = String::new();
@@ -153,7 +156,7 @@ fn request(stream: &UnixStream) -> String {
     if length > 0 {
         text.push_str(&format!(" {}", String::from_utf8(body).unwrap()));
     }
-    text
+    Some(text)
 }
 
 /// An answer with a body.

@@ -168,6 +168,8 @@ fn a_socket_that_was_passed_in_is_served() {
     let _api = Api::start(&place, &["--name", "web", "--listen-fd", &fd]);
     let output = place.ravelin(&["ctl", "--sock", path.to_str().unwrap(), "info", "--json"]);
     assert_eq!(json_of(&output)["id"], "web");
+    let json = json_of(&place.ravelin(&["ps", "--json"]));
+    assert_eq!(json[0]["socket"], json!(path));
 }
 
 #[test]
