@@ -189,6 +189,26 @@ impl Limiter {
     }
 }
 
+/// A limit for what is dropped, not held back, when it is over the limit. It holds no fd and, without a
+/// bucket, reads no clock.
+#[derive(Debug, Default)]
+pub struct Allowance(Option<Bucket>);
+
+impl Allowance {
+    /// A full bucket, or no limit.
+    pub fn new(bucket: Option<TokenBucket>) -> Self {
+        Self(bucket.and_then(|bucket| Bucket::new(bucket, Instant::now())))
+    }
+
+    /// Takes `tokens`. False: there are not enough, and none was taken.
+    pub fn take(&mut self, tokens: u64) -> bool {
+        match &mut self.0 {
+            None => true,
+            Some(bucket) => bucket.take(Instant::now(), tokens),
+        }
+    }
+}
+
 /// A bucket at work. **Never both a level and a debt.**
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -231,6 +251,14 @@ impl Bucket {
             .saturating_mul(missing.into())
             .div_ceil(u128::from(self.size).max(1));
         Some(Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)))
+    }
+
+    fn take(&mut self, now: Instant, tokens: u64) -> bool {
+        let enough = self.wait(now, tokens).is_none();
+        if enough {
+            self.charge(tokens);
+        }
+        enough
     }
 
     fn charge(&mut self, tokens: u64) {

@@ -60,8 +60,8 @@ fn verbose_says_what_is_opened_and_built() {
         "ravelin: info: disk `data`: /",
         ", read-only",
         "64 MiB of memory, vCPUs: 2",
-        "virtio device `data`: registers at 0xc0000000, interrupt 5",
-        "virtio device `entropy`: registers at 0xc0001000, interrupt 6",
+        "virtio device `data`: registers at 0xc0001000, interrupt 5",
+        "virtio device `entropy`: registers at 0xc0002000, interrupt 6",
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }

@@ -103,6 +103,7 @@ fn run() -> Result<(), Failure> {
         vcpu_name: "vcpu",
         smt: false,
         features: CpuFeatures::Host,
+        track_dirty_pages: false,
         interval_timer: source.command_line.turns_acpi_off(),
     };
     let chassis = Chassis::build(&Kvm::open()?, &plan)?;
@@ -195,7 +196,7 @@ fn buses(
         Ok(event)
     };
     let add = |range: Range, device: Arc<Mutex<dyn BusDevice>>| ports.insert(range, device);
-    let serial = Serial::new(line(layout::SERIAL_GSI)?, output.clone())?;
+    let serial = Serial::new(line(layout::SERIAL_GSI)?, output.clone(), None)?;
     add(serial::PORTS, Arc::new(Mutex::new(serial)))?;
     let keyboard = I8042::new(signal.clone(), line(layout::KEYBOARD_GSI)?);
     let keyboard = Arc::new(Mutex::new(keyboard));

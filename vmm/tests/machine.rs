@@ -162,6 +162,7 @@ fn bench(code: &[u8], protocol: BootProtocol, vcpus: u64) -> Result<Bench, Faile
         vcpu_name: "vcpu",
         smt: false,
         features: CpuFeatures::Host,
+        track_dirty_pages: false,
         interval_timer: false,
     };
     bench_of(code, protocol, &plan)
@@ -281,6 +282,7 @@ fn custom(template: serde_json::Value) -> Result<ChassisPlan, Failed> {
         vcpu_name: "vcpu",
         smt: true,
         features: CpuFeatures::Custom(serde_json::from_value(template)?),
+        track_dirty_pages: true,
         interval_timer: false,
     })
 }

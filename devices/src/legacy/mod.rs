@@ -1,5 +1,6 @@
 //! The few parts of a PC that a stock kernel expects: serial port, keyboard controller, clock.
 
+pub mod boot_timer;
 pub mod cmos;
 pub mod console;
 pub mod i8042;

@@ -1,5 +1,6 @@
 //! The serial port COM1: vm-superio's 16550 between the guest and a console.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use vm_superio::serial::SerialEvents;
@@ -9,6 +10,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::{BusDevice, Range};
 use crate::legacy::console::Output;
 use crate::legacy::metrics::SerialMetrics;
+use crate::limiter::{Allowance, TokenBucket};
 
 /// The ports of COM1.
 pub const PORTS: Range = Range {
@@ -21,9 +23,9 @@ pub const PORTS: Range = Range {
 struct Line(EventFd);
 
 impl Trigger for Line {
-    type E = std::io::Error;
+    type E = io::Error;
 
-    fn trigger(&self) -> std::io::Result<()> {
+    fn trigger(&self) -> io::Result<()> {
         self.0.write(1)
     }
 }
@@ -50,24 +52,52 @@ impl SerialEvents for Traffic {
     }
 }
 
+/// Where the port speaks, up to a limit: a guest that says more is not held up, what it says is dropped.
+#[derive(Debug)]
+struct Limited {
+    output: Output,
+    allowance: Allowance,
+    metrics: Arc<SerialMetrics>,
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if self.allowance.take(count) {
+            return self.output.write(bytes);
+        }
+        self.metrics.rate_limiter_dropped_bytes.add(count);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
 /// A serial port.
 #[derive(Debug)]
 pub struct Serial {
-    uart: Uart<Line, Traffic, Output>,
+    uart: Uart<Line, Traffic, Limited>,
     input_room: Arc<EventFd>,
     metrics: Arc<SerialMetrics>,
 }
 
 impl Serial {
-    /// A port that interrupts by `line` and speaks into `output`.
+    /// A port that interrupts by `line` and speaks into `output`, as many bytes as `limit` lets pass.
     ///
     /// # Errors
     /// When the kernel grants no eventfd.
-    pub fn new(line: EventFd, output: Output) -> std::io::Result<Self> {
+    pub fn new(line: EventFd, output: Output, limit: Option<TokenBucket>) -> io::Result<Self> {
         let input_room = Arc::new(EventFd::new(EFD_NONBLOCK | libc::EFD_CLOEXEC)?);
         let metrics = Arc::<SerialMetrics>::default();
         let events = Traffic {
             input_room: Arc::clone(&input_room),
+            metrics: Arc::clone(&metrics),
+        };
+        let output = Limited {
+            output,
+            allowance: Allowance::new(limit),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
@@ -119,10 +149,29 @@ mod tests {
     use super::*;
 
     fn port() -> (Serial, Output, EventFd) {
+        port_with(None)
+    }
+
+    fn port_with(limit: Option<TokenBucket>) -> (Serial, Output, EventFd) {
         let line = EventFd::new(EFD_NONBLOCK).unwrap();
         let output = Output::new().unwrap();
-        let serial = Serial::new(line.try_clone().unwrap(), output.clone()).unwrap();
+        let serial = Serial::new(line.try_clone().unwrap(), output.clone(), limit).unwrap();
         (serial, output, line)
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_dropped_and_counted() {
+        let (mut serial, output, _) = port_with(Some(TokenBucket {
+            size: 3,
+            refill_time: 3_600_000,
+            one_time_burst: None,
+        }));
+        for byte in b"hello" {
+            serial.write(0, &[*byte]);
+        }
+        assert_eq!(output.take(10), b"hel");
+        let metrics = serial.metrics();
+        assert_eq!(metrics.rate_limiter_dropped_bytes.get(), 2);
     }
 
     #[test]

@@ -172,3 +172,24 @@ fn absurd_settings_do_not_overflow() {
     assert!(limiter.consume_at(start, u64::MAX, u64::MAX));
     assert!(!limiter.consume_at(start + Duration::from_secs(1), u64::MAX, u64::MAX));
 }
+
+#[test]
+fn what_is_over_an_allowance_is_not_taken_until_time_has_passed() {
+    let begun = Instant::now();
+    let config = TokenBucket {
+        size: 4,
+        refill_time: 1000,
+        one_time_burst: Some(2),
+    };
+    let mut bucket = Bucket::new(config, begun).unwrap();
+    let taken = |bucket: &mut Bucket, now| (0..10).filter(|_| bucket.take(now, 1)).count();
+    assert_eq!(taken(&mut bucket, begun), 6);
+    assert_eq!(taken(&mut bucket, begun + Duration::from_millis(500)), 2);
+}
+
+#[test]
+fn an_allowance_without_a_bucket_has_no_end() {
+    let mut allowance = Allowance::new(None);
+    assert!(allowance.take(u64::MAX));
+    assert!(allowance.take(u64::MAX));
+}

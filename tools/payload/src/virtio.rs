@@ -7,7 +7,7 @@ use crate::memory::{Arena, Region};
 use crate::queue::Queue;
 
 /// Where slot n of a monitor that names no devices stands: `FIRST_SLOT + n * SLOT_SIZE`.
-const FIRST_SLOT: usize = 0xc000_0000;
+const FIRST_SLOT: usize = 0xc000_1000;
 const SLOT_SIZE: usize = 0x1000;
 const SLOTS: usize = 32;
 

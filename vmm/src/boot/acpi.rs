@@ -318,7 +318,7 @@ mod tests {
             .iter()
             .zip(0_u64..)
             .map(|(gsi, index)| MmioSlot {
-                address: GuestAddress(0xc000_0000 + index * 0x1000),
+                address: GuestAddress(0xc000_1000 + index * 0x1000),
                 gsi: *gsi,
             })
             .collect()

@@ -30,6 +30,8 @@ pub struct Draft {
     pub(super) opened: Opened,
     pub(super) protocol: BootProtocol,
     pub(super) threads: ThreadNames,
+    /// Whether the guest's init finds a timer to stop.
+    pub(super) times_boot: bool,
     /// Whether something was set that a snapshot brings itself.
     has_boot_resources: bool,
 }
@@ -55,6 +57,11 @@ impl Draft {
             threads,
             ..Self::default()
         }
+    }
+
+    /// Gives the guest a timer that logs how long its boot took once its init writes to it.
+    pub fn time_boot(&mut self) {
+        self.times_boot = true;
     }
 
     /// The description.

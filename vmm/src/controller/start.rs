@@ -2,6 +2,7 @@
 
 use std::io;
 
+use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::mmds::Mmds;
 
 use super::{Draft, Live, ThreadNames};
@@ -9,7 +10,9 @@ use crate::arch::x86_64::{BadVcpuCount, VcpuCount};
 use crate::boot::{BootError, CommandLine, CommandLineError, ImageFile, Source};
 use crate::end;
 use crate::kvm::{Kvm, KvmError};
-use crate::machine::{BuildError, Chassis, ChassisPlan, DeviceError, Devices, VcpuThreadError};
+use crate::machine::{
+    BuildError, Chassis, ChassisPlan, DeviceError, Devices, Fixtures, VcpuThreadError,
+};
 use crate::memory::{self, MemoryError};
 use crate::metrics::MetricsError;
 use crate::open::{OpenError, Parcels};
@@ -79,6 +82,7 @@ impl Draft {
     /// [`StartError`], with everything undone: the draft may be mended and started again.
     pub(super) fn start(&mut self, mmds: &Mmds, parcels: &mut Parcels) -> Result<Live, StartError> {
         self.spec.validate().map_err(OpenError::from)?;
+        let fixtures = self.fixtures();
         let source = self.source(parcels)?;
         log_source(&source);
         let plan = plan(&self.spec, &source, self.threads)?;
@@ -91,12 +95,22 @@ impl Draft {
             plan.memory.mib(),
             plan.vcpus.get()
         );
-        let devices = Devices::build(&chassis, backends, &reporter)?;
+        let devices = Devices::build(&chassis, backends, fixtures, &reporter)?;
         let guest = chassis.assemble(&devices.buses(), &reporter, source, &devices.slots())?;
         log::debug!("loaded what the guest boots from");
         guest.resume()?;
         log::debug!("the guest runs");
         Ok(Live::new(self.spec.clone(), guest, devices, ends))
+    }
+
+    /// The devices that are no virtio devices. A boot that is timed begins here.
+    fn fixtures(&self) -> Fixtures {
+        let timer = || BootTimer::new(Moment::now(), |time| log::info!("{time}"));
+        let serial = self.spec.serial.as_ref();
+        Fixtures {
+            console_limit: serial.and_then(|serial| serial.rate_limiter),
+            boot_timer: self.times_boot.then(timer),
+        }
     }
 
     /// What the guest boots from, with its command line.
@@ -146,18 +160,22 @@ fn root_parameter(root: &spec::Drive) -> String {
 
 fn plan(spec: &Spec, source: &Source, threads: ThreadNames) -> Result<ChassisPlan, StartError> {
     let config = &spec.machine_config;
+    let size = config.memory()?;
+    if config.huge_pages == spec::HugePages::TwoMiB {
+        memory::check_huge_pages(size)?;
+    }
     Ok(ChassisPlan {
-        memory: config.memory()?,
+        memory: size,
         huge_pages: match config.huge_pages {
             spec::HugePages::None => memory::HugePages::HostDefault,
             spec::HugePages::Transparent => memory::HugePages::Advised,
-            // Refused by `Spec::validate`.
-            spec::HugePages::TwoMiB => memory::HugePages::HostDefault,
+            spec::HugePages::TwoMiB => memory::HugePages::TwoMiB,
         },
         vcpus: VcpuCount::new(config.vcpu_count.into())?,
         vcpu_name: threads.vcpu,
         smt: config.smt,
         features: spec.cpu_features(),
+        track_dirty_pages: config.track_dirty_pages,
         interval_timer: source.command_line.turns_acpi_off(),
     })
 }

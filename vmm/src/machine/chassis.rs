@@ -60,6 +60,8 @@ pub struct ChassisPlan {
     pub smt: bool,
     /// What the guest sees of its processors.
     pub features: CpuFeatures,
+    /// Whether KVM records which pages the guest writes.
+    pub track_dirty_pages: bool,
     /// The i8254, for a guest that boots with `acpi=off`
     /// ([`boot::CommandLine::turns_acpi_off`] tells).
     pub interval_timer: bool,
@@ -91,6 +93,7 @@ impl Chassis {
         let memory = memory::create(plan.memory, plan.huge_pages)?;
         let options = VmOptions {
             interval_timer: plan.interval_timer,
+            track_dirty_pages: plan.track_dirty_pages,
         };
         let vm = Vm::create(kvm, &memory, options)?;
         let vcpus = vm.create_vcpus(plan.vcpus)?;

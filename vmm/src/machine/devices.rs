@@ -10,6 +10,7 @@ use devices::bus::{Bus, BusDevice, Overlap, Range};
 use devices::catalog::{self, Update};
 use devices::host::{End, EndSignal, Interrupt};
 use devices::io_thread::{self, IoThread};
+use devices::legacy::boot_timer::{self, BootTimer};
 use devices::legacy::cmos::{self, Cmos};
 use devices::legacy::console::Output;
 use devices::legacy::i8042::{self, I8042};
@@ -31,7 +32,7 @@ use crate::event::borrow;
 use crate::kvm::{Doorbell, Vm, VmError};
 use crate::metrics::{Kind, Metrics};
 use crate::open::{OpenError, Opened, Parcels};
-use crate::spec::Spec;
+use crate::spec::{Spec, TokenBucket};
 
 /// Why the devices could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,15 @@ pub enum DeviceError {
 pub struct Backend {
     id: String,
     spec: catalog::Spec,
+}
+
+/// How the devices are that every machine has, and those that are no virtio devices.
+#[derive(Debug, Default)]
+pub struct Fixtures {
+    /// How much the guest may say on its console, in bytes; more is dropped.
+    pub console_limit: Option<TokenBucket>,
+    /// A timer for the guest's init to stop.
+    pub boot_timer: Option<BootTimer>,
 }
 
 /// The devices of a machine, at work.
@@ -187,13 +197,21 @@ impl Devices {
     pub fn build(
         chassis: &Chassis,
         backends: Vec<Backend>,
+        fixtures: Fixtures,
         ends: &EndReporter,
     ) -> Result<Self, DeviceError> {
         let vm = chassis.vm();
         let io = IoThread::start("io0")?;
         let (ports, memory) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
         let end = end_signal(ends);
-        let console = console(vm, &ports)?;
+        let console = console(vm, &ports, fixtures.console_limit)?;
+        if let Some(timer) = fixtures.boot_timer {
+            let timer = shared(timer);
+            for base in layout::BOOT_TIMERS {
+                let len = boot_timer::SIZE;
+                insert(&memory, Range { base, len }, timer.clone())?;
+            }
+        }
         let power = shared(Power::new(
             end.clone(),
             interrupt(vm, layout::EVENT_GSI)?,
@@ -308,9 +326,10 @@ fn end_signal(ends: &EndReporter) -> EndSignal {
     })
 }
 
-fn console(vm: &Vm, ports: &Bus) -> Result<Console, DeviceError> {
+fn console(vm: &Vm, ports: &Bus, limit: Option<TokenBucket>) -> Result<Console, DeviceError> {
     let output = Output::new()?;
-    let serial = Serial::new(interrupt(vm, layout::SERIAL_GSI)?, output.clone())?;
+    let line = interrupt(vm, layout::SERIAL_GSI)?;
+    let serial = Serial::new(line, output.clone(), limit)?;
     let input_room = serial.input_room();
     let serial = shared(serial);
     insert(ports, serial::PORTS, serial.clone())?;

@@ -12,5 +12,5 @@ pub mod places;
 mod vcpu_thread;
 
 pub use chassis::{BuildError, Chassis, ChassisPlan, Guest};
-pub use devices::{Backend, Console, DeviceError, Devices};
+pub use devices::{Backend, Console, DeviceError, Devices, Fixtures};
 pub use vcpu_thread::{Buses, VcpuThread, VcpuThreadError};

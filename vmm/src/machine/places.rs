@@ -70,7 +70,7 @@ mod tests {
     fn places_are_handed_out_in_order_each_with_its_interrupt() {
         let mut places = Places::new();
         for (gsi, index) in layout::MMIO_GSIS.into_iter().zip(0..) {
-            let address = GuestAddress(0xc000_0000 + index * 0x1000);
+            let address = GuestAddress(0xc000_1000 + index * 0x1000);
             assert_eq!(places.take().unwrap(), MmioSlot { address, gsi });
         }
         assert!(places.take().is_err());

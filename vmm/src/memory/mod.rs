@@ -22,6 +22,8 @@ use crate::arch::x86_64::layout::{HIGH_MEMORY_START, LOW_MEMORY_END};
 pub type GuestMemory = GuestMemoryMmap<()>;
 
 const MIB: u64 = 1 << 20;
+/// Bytes of a huge page.
+const HUGE_PAGE: u64 = 2 * MIB;
 
 /// A guest memory size that fits this machine, in whole MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +50,17 @@ pub enum MemoryError {
         /// What the host has, in MiB.
         host_mib: u64,
     },
+    /// The host has set aside too few huge pages.
+    #[error(
+        "guest memory in huge pages of 2 MiB takes {wanted} of them and this host has {free} free: set more aside \
+         (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages), or ask for another kind of pages"
+    )]
+    NoHugePages {
+        /// How many the guest takes.
+        wanted: u64,
+        /// How many there are for it.
+        free: u64,
+    },
     /// The kernel refused the mapping.
     #[error("guest memory could not be mapped: {0}; give less memory, or lift the limit on it")]
     Map(#[source] MmapRegionError),
@@ -59,7 +72,7 @@ pub enum MemoryError {
     Advise(#[source] std::io::Error),
 }
 
-/// Whether guest memory asks for transparent huge pages.
+/// What kind of pages guest memory has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HugePages {
     /// As the host is set up for everybody.
@@ -67,6 +80,8 @@ pub enum HugePages {
     HostDefault,
     /// `MADV_HUGEPAGE`: first touches get cheaper, resident memory grows.
     Advised,
+    /// Pages of 2 MiB that the host has set aside (hugetlbfs); the guest's are reserved at once.
+    TwoMiB,
 }
 
 impl MemorySize {
@@ -134,7 +149,7 @@ pub fn create(size: MemorySize, huge_pages: HugePages) -> Result<GuestMemory, Me
     let regions = size
         .ranges()
         .into_iter()
-        .map(|(start, length)| region(start, length))
+        .map(|(start, length)| region(start, length, huge_pages))
         .collect::<Result<Vec<_>, _>>()?;
     if huge_pages == HugePages::Advised {
         for region in &regions {
@@ -153,11 +168,43 @@ pub fn low_end(memory: &GuestMemory) -> GuestAddress {
     GuestAddress(end)
 }
 
-fn region(start: GuestAddress, length: u64) -> Result<GuestRegionMmap<()>, MemoryError> {
+/// Checks that the host has enough free huge pages for a guest of `size`, before anything is made. The mapping
+/// then takes them, or finds that another was faster.
+///
+/// # Errors
+/// [`MemoryError::NoHugePages`].
+pub fn check_huge_pages(size: MemorySize) -> Result<(), MemoryError> {
+    let count = |name: &str| -> u64 {
+        let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    let wanted = size.bytes().div_ceil(HUGE_PAGE);
+    let free = count("free_hugepages").saturating_sub(count("resv_hugepages"));
+    if wanted > free {
+        return Err(MemoryError::NoHugePages { wanted, free });
+    }
+    Ok(())
+}
+
+fn region(
+    start: GuestAddress,
+    length: u64,
+    huge_pages: HugePages,
+) -> Result<GuestRegionMmap<()>, MemoryError> {
     let length = usize::try_from(length)
         .map_err(|_| MemoryError::Map(MmapRegionError::InvalidOffsetLength))?;
-    // `MmapRegion::new` is private, anonymous and without reservation.
-    let mapping = MmapRegion::new(length).map_err(MemoryError::Map)?;
+    let mapping = if huge_pages == HugePages::TwoMiB {
+        // Reserved, unlike other memory: a huge page that is missing later is a bus error.
+        let flags =
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | libc::MAP_HUGE_2MB;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        MmapRegion::build(None, length, access, flags)
+    } else {
+        // Private, anonymous and without reservation.
+        MmapRegion::new(length)
+    };
+    let mapping = mapping.map_err(MemoryError::Map)?;
     GuestRegionMmap::new(mapping, start)
         .ok_or(MemoryError::Map(MmapRegionError::InvalidOffsetLength))
 }
@@ -218,6 +265,31 @@ mod tests {
         assert_eq!(memory.read_obj::<u64>(GuestAddress(4 * GIB)).unwrap(), 7);
         assert!(memory.write_obj(7_u64, GuestAddress(3 * GIB)).is_err());
         assert!(memory.find_region(GuestAddress(4 * GIB + MIB)).is_none());
+    }
+
+    #[test]
+    fn huge_pages_that_are_set_aside_hold_memory_and_missing_ones_are_counted() {
+        let size = MemorySize::new(16, 1 << 20).unwrap();
+        match check_huge_pages(size) {
+            Ok(()) => {
+                let memory = create(size, HugePages::TwoMiB).unwrap();
+                memory.write_obj(7_u64, GuestAddress(16 * MIB - 8)).unwrap();
+                drop(memory);
+            }
+            Err(error) => {
+                let few = matches!(
+                    error,
+                    MemoryError::NoHugePages {
+                        wanted: 8,
+                        free: 0..8
+                    }
+                );
+                assert!(few, "{error}");
+                assert!(create(size, HugePages::TwoMiB).is_err());
+            }
+        }
+        let most = MemorySize::new(1 << 30, 1 << 31).unwrap();
+        assert!(check_huge_pages(most).is_err());
     }
 
     #[test]

@@ -183,10 +183,6 @@ impl Spec {
             (self.vsock.is_some(), "a vsock device"),
             (!self.pmem.is_empty(), "a pmem device"),
             (self.memory_hotplug.is_some(), "memory to plug"),
-            (
-                self.machine_config.huge_pages == HugePages::TwoMiB,
-                "guest memory in huge pages of 2 MiB",
-            ),
         ]
         .into_iter()
         .find_map(|(is_there, what)| is_there.then_some(what))

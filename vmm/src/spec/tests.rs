@@ -175,10 +175,6 @@ fn a_device_that_cannot_be_built_yet_is_named() {
         (r#"{"pmem": [{"id": "a", "path_on_host": "p"}]}"#, "pmem"),
         (r#"{"memory-hotplug": {"total_size_mib": 128}}"#, "plug"),
         (
-            r#"{"machine-config": {"vcpu_count": 1, "mem_size_mib": 128, "huge_pages": "2M"}}"#,
-            "huge pages",
-        ),
-        (
             r#"{"drives": [{"drive_id": "a", "is_root_device": false, "socket": "s"}]}"#,
             "socket",
         ),

@@ -13,7 +13,8 @@
 //! | `0x9fc00` .. `0xa0000` | extended BIOS data area: [`MP_TABLE`] |
 //! | `0xe0000` .. `0x100000` | [`ACPI_TABLES`], the RSDP first |
 //! | `0x10_0000` .. 3 GiB | kernel and the rest of low memory |
-//! | `0xc000_0000` + n * `0x1000` | virtio-mmio slot n |
+//! | `0xc000_0000`, `0xd000_0000` | [`BOOT_TIMERS`], when there is one |
+//! | `0xc000_1000` + n * `0x1000` | virtio-mmio slot n |
 //! | `0xfec0_0000`, `0xfee0_0000` | I/O APIC, local APIC |
 //! | `0xfffb_c000`, `0xfffb_d000` | pages KVM needs on Intel: identity map, task state |
 //! | from 4 GiB | high memory |
@@ -75,8 +76,11 @@ pub const ACPI_TABLES_SIZE: usize = 0x2_0000;
 /// Start of memory above the legacy hole; nothing of a kernel lies below.
 pub const KERNEL_START: GuestAddress = GuestAddress(0x10_0000);
 
+/// Where the boot timer's register is. Firecracker has moved it: the inits of older guests know the second
+/// address.
+pub const BOOT_TIMERS: [u64; 2] = [LOW_MEMORY_END.0, 0xd000_0000];
 /// First virtio-mmio slot.
-pub const MMIO_SLOTS: GuestAddress = LOW_MEMORY_END;
+pub const MMIO_SLOTS: GuestAddress = GuestAddress(LOW_MEMORY_END.0 + 0x1000);
 /// Bytes of one virtio-mmio slot.
 pub const MMIO_SLOT_SIZE: u64 = 0x1000;
 /// I/O APIC registers.
