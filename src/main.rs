@@ -12,5 +12,6 @@ mod session;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    resident::share_one_heap();
     cli::main()
 }

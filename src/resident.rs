@@ -13,6 +13,14 @@ use rustix::param::page_size;
 use rustix::process::getpid;
 use rustix::thread::gettid;
 
+/// Has all threads take from one heap: each would open a heap of its own for the few bytes it needs, and they take
+/// too seldom to wait for each other. To be called before the second thread starts.
+pub(crate) fn share_one_heap() {
+    const ONE: libc::c_int = 1;
+    // SAFETY: the call takes no pointer; it sets how many heaps the allocator may open.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, ONE) };
+}
+
 /// How far below the present call the stack is given back, in bytes: no start of ours goes deeper, and no other
 /// mapping may lie so near below the first thread's stack (Linux keeps 1 MiB free, `stack_guard_gap`).
 const STACK_DEPTH: usize = 256 << 10;
