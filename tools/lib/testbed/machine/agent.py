@@ -24,6 +24,9 @@ PORT = 7000
 # The command's output is not read while this much waits for the client.
 BACKLOG = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36
+KVM_CREATE_VM = 0xAE01
+KVM_CREATE_VCPU = 0xAE41
+KVM_CREATE_IRQCHIP = 0xAE60
 
 
 class Gone(Exception):
@@ -343,6 +346,7 @@ def token():
 
 def main():
     secret = token()
+    hold_a_vm()
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", PORT))
@@ -350,6 +354,24 @@ def main():
     with open("/dev/console", "w") as console:
         console.write("TESTBED-READY\n")
     accept(listener, secret)
+
+
+def hold_a_vm():
+    """Makes a virtual machine that never runs and lives as long as this process, which keeps its descriptors.
+
+    KVM and the scheduler have branches that are rewritten in their code when the first VM comes, when the last one goes,
+    and when the last vCPU switches its APIC on (Linux static keys: preempt_notifier_key, apic_sw_disabled). While one VM
+    with such a vCPU is there they stay as they are. The emulator that runs this machine is not safe against code that one
+    processor changes while another runs it: without this, one guest in some thirty hung or died when several were started
+    at a time, and once both processors hung at such a branch (__apic_accept_irq).
+    """
+    try:
+        kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+        vm = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+        fcntl.ioctl(vm, KVM_CREATE_IRQCHIP, 0)
+        fcntl.ioctl(vm, KVM_CREATE_VCPU, 0)
+    except OSError as error:
+        print(f"testbed: no virtual machine could be made: {error}", file=sys.stderr)
 
 
 def accept(listener, secret):
