@@ -101,6 +101,7 @@ fn a_kick_without_a_request_is_seen() {
     let image = image(SIZE);
     let (mut driver, metrics) = counted(&config(Engine::Sync), &image);
     driver.notify(0);
-    driver.wait(|_| metrics.no_avail_buffer.get() != 0);
+    // An empty queue is answered by no interrupt.
+    driver.watch(|_| metrics.no_avail_buffer.get() != 0);
     assert!(metrics.no_avail_buffer.get() <= metrics.queue_event_count.get());
 }
