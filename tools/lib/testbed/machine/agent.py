@@ -362,8 +362,8 @@ def hold_a_vm():
     KVM and the scheduler have branches that are rewritten in their code when the first VM comes, when the last one goes,
     and when the last vCPU switches its APIC on (Linux static keys: preempt_notifier_key, apic_sw_disabled). While one VM
     with such a vCPU is there they stay as they are. The emulator that runs this machine is not safe against code that one
-    processor changes while another runs it: without this, one guest in some thirty hung or died when several were started
-    at a time, and once both processors hung at such a branch (__apic_accept_irq).
+    processor changes while another runs it: without this, of some sixty guests, three at a time, one hung, and then both
+    processors at such a branch (__apic_accept_irq).
     """
     try:
         kvm = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
