@@ -125,6 +125,7 @@ impl Session {
     /// # Errors
     /// What kept it from starting.
     pub(crate) fn start(&mut self) -> Result<(), Box<StartError>> {
+        self.take_sink();
         self.around.progress.say("loading");
         self.controller.start()?;
         self.around.progress.say("booting");
@@ -317,10 +318,15 @@ impl Session {
         if mailbox.answer_next(|command| controller.handle(command)) == Delivery::Over {
             return Some(Ending::Unserved);
         }
+        self.take_sink();
+        None
+    }
+
+    /// Takes up another place for the guest's output, if one was set.
+    fn take_sink(&mut self) {
         if let Some(sink) = self.around.sinks.latest() {
             self.around.sink = sink;
         }
-        None
     }
 
     fn take_signal(&mut self) -> Option<Ending> {

@@ -43,7 +43,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let mmds = Mmds::new(mmds::DEFAULT_LIMIT).map_err(Failure::run)?;
     let name = args.name.clone().unwrap_or_default();
-    let controller = Controller::new(name, draft, mmds, Box::new(host));
+    let mut controller = Controller::new(name, draft, mmds, Box::new(host));
+    controller.connect().map_err(Failure::run)?;
     let mut session = Session::new(controller, None, surroundings);
     session.start().map_err(|error| failure(*error))?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;

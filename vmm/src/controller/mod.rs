@@ -132,16 +132,24 @@ impl Controller {
         Ok(())
     }
 
+    /// Does what a draft that was made of a whole description says of the process: its log, its figures, the
+    /// place for the guest's output.
+    ///
+    /// # Errors
+    /// The first of them that cannot be done.
+    pub fn connect(&mut self) -> Result<(), CommandError> {
+        for setting in Setting::all_of(self.spec().clone()) {
+            connect(&mut *self.host, &mut self.metrics, &setting)?;
+        }
+        Ok(())
+    }
+
     /// Builds the machine and lets it run. A VM that runs already goes on.
     ///
     /// # Errors
     /// [`StartError`]; the description may be mended and started again.
     pub fn start(&mut self) -> Result<(), Box<StartError>> {
         if let State::Draft(draft) = &mut self.state {
-            if let (Some(config), None) = (&draft.spec().metrics, self.metrics.timer()) {
-                // Of a whole description: nobody has set it by itself.
-                self.metrics.write_to(config).map_err(StartError::from)?;
-            }
             let live = draft.start(&self.mmds, &mut self.parcels)?;
             live.count_in(&mut self.metrics);
             self.state = State::Live(Box::new(live));
@@ -183,19 +191,7 @@ impl Controller {
         };
         match command {
             Command::Set(setting) => {
-                match &setting {
-                    Setting::Logger(config) => {
-                        self.host.set_log(config).map_err(CommandError::Logger)?;
-                    }
-                    Setting::Serial(config) => {
-                        self.host.set_serial(config).map_err(CommandError::Serial)?;
-                    }
-                    Setting::Metrics(config) => {
-                        let set = self.metrics.write_to(config);
-                        set.map_err(|error| CommandError::Metrics(error.to_string()))?;
-                    }
-                    _ => {}
-                }
+                connect(&mut *self.host, &mut self.metrics, &setting)?;
                 draft.set(setting, &mut self.parcels)?;
                 if let Some(config) = &draft.spec().mmds_config {
                     self.mmds.configure(config);
@@ -288,6 +284,22 @@ impl Controller {
             StoreError::TooLarge => CommandError::MmdsTooLarge(error),
             StoreError::NotInitialized => CommandError::Mmds(error),
         })
+    }
+}
+
+/// Does what a part of the description says of the process around the VM.
+fn connect(
+    host: &mut dyn Host,
+    metrics: &mut Metrics,
+    setting: &Setting,
+) -> Result<(), CommandError> {
+    match setting {
+        Setting::Logger(config) => host.set_log(config).map_err(CommandError::Logger),
+        Setting::Serial(config) => host.set_serial(config).map_err(CommandError::Serial),
+        Setting::Metrics(config) => metrics
+            .write_to(config)
+            .map_err(|error| CommandError::Metrics(error.to_string())),
+        _ => Ok(()),
     }
 }
 

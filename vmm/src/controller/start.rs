@@ -14,7 +14,6 @@ use crate::machine::{
     BuildError, Chassis, ChassisPlan, DeviceError, Devices, Fixtures, VcpuThreadError,
 };
 use crate::memory::{self, MemoryError};
-use crate::metrics::MetricsError;
 use crate::open::{OpenError, Parcels};
 use crate::spec::{self, Spec};
 
@@ -42,9 +41,6 @@ pub enum StartError {
     /// A vCPU thread.
     #[error(transparent)]
     Vcpu(#[from] VcpuThreadError),
-    /// Where the figures go.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(io::Error),
