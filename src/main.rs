@@ -3,7 +3,9 @@
 mod api;
 mod cli;
 mod console;
+mod failure;
 mod logger;
+mod nearest;
 mod registry;
 mod resident;
 mod serve;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use vmm::host::{Level, Report, Row, Section, Verdict, examine};
 
-use super::FAILED;
 use super::style::Style;
+use crate::failure::FAILED;
 
 const AFTER_HELP: &str = "\
 Rows are `ok`, `warning` (guests run, but slower, with fewer features or weaker isolation), `FAILING` or `unknown` \

@@ -6,33 +6,22 @@ mod completions;
 mod ctl;
 mod disk;
 mod doctor;
-pub(crate) mod firecracker;
+mod firecracker;
 mod inherited;
-pub(crate) mod launch;
-pub(crate) mod nearest;
 mod net;
 mod options;
 mod ps;
-pub(crate) mod ready;
 mod run;
 mod size;
 mod style;
 
 use std::env;
-use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-
-use crate::logger;
-
-/// Exit status: something failed while running.
-pub(crate) const FAILED: u8 = 1;
-/// Exit status: the command line or a configuration is wrong.
-pub(crate) const USAGE: u8 = 2;
 
 #[derive(Parser)]
 #[command(
@@ -56,36 +45,6 @@ enum Command {
     Ctl(Box<ctl::Args>),
     Doctor(doctor::Args),
     Completions(completions::Args),
-}
-
-/// Why a subcommand ended without doing what it was asked.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The user asked for something that cannot be: exit status 2.
-    Usage(Box<dyn Error>),
-    /// It could be, but failed: exit status 1.
-    Run(Box<dyn Error>),
-}
-
-impl Failure {
-    /// A usage failure.
-    pub(crate) fn usage(error: impl Into<Box<dyn Error>>) -> Self {
-        Self::Usage(error.into())
-    }
-
-    /// A run-time failure.
-    pub(crate) fn run(error: impl Into<Box<dyn Error>>) -> Self {
-        Self::Run(error.into())
-    }
-
-    fn report(&self) -> ExitCode {
-        let (error, status) = match self {
-            Self::Usage(error) => (error, USAGE),
-            Self::Run(error) => (error, FAILED),
-        };
-        logger::tell(&chain(error.as_ref()));
-        ExitCode::from(status)
-    }
 }
 
 /// Runs the subcommand of this process's command line.
@@ -144,21 +103,6 @@ fn vm_name(text: &str) -> Result<String, String> {
                 .to_owned(),
         )
     }
-}
-
-/// An error and its causes in one sentence, each said once.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

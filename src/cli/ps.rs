@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::print;
 use super::style::{Cell, Style};
-use super::{Failure, print};
+use crate::failure::Failure;
 use crate::registry::{Registry, Vm};
 
 /// How long a VM may take to say how it is.

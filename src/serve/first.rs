@@ -10,8 +10,9 @@ use serde_json::{Map, Value};
 use vmm::command::{Command, Setting};
 use vmm::spec::{MetricsConfig, Spec};
 
-use crate::cli::launch::First;
-use crate::cli::{Failure, nearest};
+use super::launch::First;
+use crate::failure::Failure;
+use crate::nearest;
 use crate::session::Session;
 
 /// The longest file, in bytes.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use nix::sys::signal::{SigSet, Signal, raise};
 use vmm::end::{Finish, GuestEnd};
 
-use crate::cli::Failure;
-use crate::cli::launch::Face;
+use super::launch::Face;
+use crate::failure::Failure;
 use crate::session::{Ending, LastWord, last_word};
 
 /// Exit status of Firecracker: SIGHUP has come.
@@ -23,7 +23,7 @@ pub(super) fn word(
     ending: Ending,
     finish: Option<Finish>,
 ) -> Result<LastWord, Failure> {
-    let word = last_word(ending, &finish.unwrap_or_default())?;
+    let word = last_word(ending, finish)?;
     Ok(match face {
         Face::Ravelin => word,
         Face::Firecracker => LastWord {

@@ -2,6 +2,8 @@
 
 mod first;
 mod last;
+pub(crate) mod launch;
+pub(crate) mod ready;
 mod server;
 
 use std::process::ExitCode;
@@ -12,13 +14,13 @@ use vmm::events::Event;
 use vmm::metrics::Process;
 use vmm::mmds::Mmds;
 
+use self::launch::{Face, Launch, Listen, ProcessTimes, Socket};
 use self::server::ServerThread;
 use crate::api::FIRECRACKER_VERSION;
 use crate::api::http::{EventSink, EventSource, Limits, Listener, Server, events};
-use crate::cli::Failure;
-use crate::cli::launch::{Face, Launch, Listen, ProcessTimes, Socket};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
+use crate::failure::Failure;
 use crate::logger;
 use crate::registry::{self, Registration, Registry};
 use crate::session::{

@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::api::Api;
 use crate::api::http::Server;
-use crate::cli::Failure;
+use crate::failure::Failure;
 use crate::session::Caller;
 use vmm::metrics::Process;
 

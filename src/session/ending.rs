@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use vmm::end::{Finish, GuestEnd};
 
-use crate::cli::Failure;
+use crate::failure::Failure;
 
 /// Why a VM no longer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,20 +35,24 @@ pub(crate) struct LastWord {
 ///
 /// # Errors
 /// When the guest did not end but KVM could not go on with it.
-pub(crate) fn last_word(ending: Ending, finish: &Finish) -> Result<LastWord, Failure> {
+pub(crate) fn last_word(ending: Ending, finish: Option<Finish>) -> Result<LastWord, Failure> {
     let (text, status) = match ending {
         Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
         Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
+        Ending::Signal(_) if finish.is_none() => (
+            "ended by a signal, before there was a guest".to_owned(),
+            143,
+        ),
         Ending::Signal(_) => ("the guest was ended by a second signal".to_owned(), 143),
         Ending::Unserved => ("the VM cannot be used any more".to_owned(), 1),
-        Ending::Guest(GuestEnd::PowerOff) => match finish.exit_status {
+        Ending::Guest(GuestEnd::PowerOff) => match finish.and_then(|finish| finish.exit_status) {
             Some(status) => (
                 format!("the guest powered off; its command's status was {status}"),
                 status,
             ),
             None => ("the guest powered off".to_owned(), 0),
         },
-        Ending::Guest(GuestEnd::Reset) if finish.panicked => {
+        Ending::Guest(GuestEnd::Reset) if finish.is_some_and(|finish| finish.panicked) => {
             ("the guest's kernel panicked".to_owned(), 121)
         }
         Ending::Guest(GuestEnd::Reset) => (
@@ -79,7 +83,7 @@ mod tests {
     };
 
     fn word(ending: Ending, finish: Finish) -> (String, u8) {
-        let word = last_word(ending, &finish).unwrap();
+        let word = last_word(ending, Some(finish)).unwrap();
         (word.text, word.status)
     }
 

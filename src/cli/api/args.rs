@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use log::LevelFilter;
 
-use crate::cli::launch::{
+use crate::cli::{inherited, size, vm_name};
+use crate::failure::Failure;
+use crate::registry::Registry;
+use crate::serve::launch::{
     Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
-use crate::cli::ready::Ready;
-use crate::cli::{Failure, inherited, size, vm_name};
-use crate::registry::Registry;
+use crate::serve::ready::Ready;
 
 /// Serve a VM's REST socket: Firecracker's API, and ravelin's own under /ravelin
 ///

@@ -5,7 +5,7 @@ mod args;
 use std::process::ExitCode;
 
 pub(super) use self::args::Args;
-use super::Failure;
+use crate::failure::Failure;
 use crate::serve::serve;
 
 /// Runs the subcommand.

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::args::Form;
 use super::target::Target;
+use crate::cli::print;
 use crate::cli::style::{Cell, Style};
-use crate::cli::{Failure, print};
+use crate::failure::Failure;
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]

@@ -17,9 +17,10 @@ pub(super) use self::args::Args;
 use self::args::{Action, Drive, Net, Verb};
 use self::target::Target;
 use super::client::Event;
+use super::print;
 use super::ps::{Shape, age, uptime};
 use super::style::{Style, plain};
-use super::{Failure, print};
+use crate::failure::Failure;
 
 /// The longest metadata that is read, in bytes.
 const LONGEST_METADATA: u64 = 16 << 20;

@@ -10,8 +10,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::act;
 use super::target::Target;
-use crate::cli::Failure;
 use crate::cli::ps::Shape;
+use crate::failure::Failure;
 use crate::registry::process;
 
 /// How long a guest may take to switch itself off where nothing was said.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::Args;
-use crate::cli::Failure;
 use crate::cli::client::Client;
+use crate::failure::Failure;
 use crate::registry::{Registry, Vm};
 
 /// How long an answer may take where nothing was said.

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, Command};
 
-use crate::cli::launch::{ANONYMOUS, PAYLOAD_LIMIT_TEXT};
+use crate::serve::launch::{ANONYMOUS, PAYLOAD_LIMIT_TEXT};
 
 /// A flag of Firecracker's command line.
 #[derive(Debug)]

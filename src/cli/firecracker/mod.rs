@@ -13,13 +13,14 @@ use clap::Command;
 use log::LevelFilter;
 
 use self::parse::{ArgError, Given, Request};
-use super::launch::{
+use super::print;
+use crate::api::FIRECRACKER_VERSION;
+use crate::failure::{Failure, chain};
+use crate::logger;
+use crate::serve::launch::{
     ANONYMOUS, Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
-use super::ready::Ready;
-use super::{Failure, chain, print};
-use crate::api::FIRECRACKER_VERSION;
-use crate::logger;
+use crate::serve::ready::Ready;
 use crate::serve::serve;
 
 /// Exit status: something failed.

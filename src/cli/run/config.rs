@@ -7,9 +7,10 @@ use std::path::Path;
 use vmm::boot::{CommandLine, CommandLineError};
 use vmm::spec::{Entropy, Spec, SpecError};
 
-use super::{Args, Failure};
-use crate::cli::nearest;
+use super::Args;
 use crate::console::terminal;
+use crate::failure::Failure;
+use crate::nearest;
 
 /// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
 const DEFAULT_MEMORY_MIB: u64 = 512;

@@ -12,9 +12,9 @@ use vmm::spec::Spec;
 
 pub(super) use self::args::Args;
 use self::args::Console;
-use super::Failure;
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
+use crate::failure::Failure;
 use crate::logger;
 use crate::session::{Manners, ProcessHost, Session, Signals, Surroundings, last_word};
 
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut session = Session::new(controller, None, surroundings);
     session.start().map_err(|error| failure(*error))?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;
-    let last = last_word(ending, &finish.unwrap_or_default())?;
+    let last = last_word(ending, finish)?;
     session.say(&last.text);
     Ok(ExitCode::from(last.status))
 }

@@ -1,0 +1,57 @@
+//! Why a command ends without having done what it was asked, and with which exit status.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use crate::logger;
+
+/// Exit status: something failed while running.
+pub(crate) const FAILED: u8 = 1;
+/// Exit status: the command line or a configuration is wrong.
+pub(crate) const USAGE: u8 = 2;
+
+/// Why a subcommand ended without doing what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The user asked for something that cannot be: exit status 2.
+    Usage(Box<dyn Error>),
+    /// It could be, but failed: exit status 1.
+    Run(Box<dyn Error>),
+}
+
+impl Failure {
+    /// A usage failure.
+    pub(crate) fn usage(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    /// A run-time failure.
+    pub(crate) fn run(error: impl Into<Box<dyn Error>>) -> Self {
+        Self::Run(error.into())
+    }
+
+    /// Says why on stderr; the exit status.
+    pub(crate) fn report(&self) -> ExitCode {
+        let (error, status) = match self {
+            Self::Usage(error) => (error, USAGE),
+            Self::Run(error) => (error, FAILED),
+        };
+        logger::tell(&chain(error.as_ref()));
+        ExitCode::from(status)
+    }
+}
+
+/// An error and its causes in one sentence, each said once.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}
