@@ -96,7 +96,6 @@ pub(crate) struct First {
     /// The content of the metadata store as JSON.
     pub(crate) metadata: Option<PathBuf>,
     /// Whether the guest gets the device whose write logs how long its boot took.
-    #[expect(dead_code, reason = "connected next")]
     pub(crate) boot_timer: bool,
     /// The largest metadata store, in bytes.
     pub(crate) mmds_size_limit: usize,

@@ -180,6 +180,9 @@ fn controller(launch: &Launch, id: String, host: ProcessHost) -> Result<Controll
         Face::Firecracker => ThreadNames { vcpu: "fc_vcpu " },
     };
     let mmds = Mmds::new(launch.first.mmds_size_limit).map_err(Failure::run)?;
-    let draft = Draft::with_threads(names);
+    let mut draft = Draft::with_threads(names);
+    if launch.first.boot_timer {
+        draft.time_boot();
+    }
     Ok(Controller::new(id, draft, mmds, Box::new(host)))
 }

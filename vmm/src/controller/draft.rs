@@ -111,7 +111,10 @@ impl Draft {
                 .change(|spec| spec.mmds_config = Some(mmds), Spec::validate_mmds)
                 .map_err(CommandError::MmdsConfig)?,
             // These have no rules beyond their grammar; whoever acts on them has checked the rest.
-            Setting::Cpu(cpu) => self.spec.cpu_config = Some(cpu),
+            Setting::Cpu(cpu) => {
+                self.spec.cpu_config = Some(cpu);
+                self.spec.machine_config.cpu_template = None;
+            }
             Setting::Serial(serial) => self.spec.serial = Some(serial),
             Setting::Logger(logger) => self.spec.logger = Some(logger),
             Setting::Metrics(metrics) => self.spec.metrics = Some(metrics),
@@ -129,7 +132,14 @@ impl Draft {
 
     fn machine(&mut self, config: MachineConfig) -> Result<(), CommandError> {
         config.memory().map_err(CommandError::Memory)?;
-        self.change(|spec| spec.machine_config = config, Spec::validate_machine)
+        let edit = |spec: &mut Spec| {
+            // Of a template and a list of changes the later one counts.
+            if config.cpu_template.is_some() {
+                spec.cpu_config = None;
+            }
+            spec.machine_config = config;
+        };
+        self.change(edit, Spec::validate_machine)
             .map_err(CommandError::Machine)
     }
 

@@ -166,6 +166,21 @@ fn a_patch_changes_only_what_it_names() {
 }
 
 #[test]
+fn of_a_template_and_a_list_of_changes_the_later_one_counts() {
+    let mut vm = controller();
+    let template = || {
+        let json = json!({"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "T2"});
+        Command::Set(Setting::Machine(serde_json::from_value(json).unwrap()))
+    };
+    let changes = || Command::Set(Setting::Cpu(serde_json::from_value(json!({})).unwrap()));
+    vm.handle(template()).unwrap();
+    vm.handle(changes()).unwrap();
+    assert!(vm.spec().cpu_config.is_some() && vm.spec().machine_config.cpu_template.is_none());
+    vm.handle(template()).unwrap();
+    assert!(vm.spec().cpu_config.is_none() && vm.spec().machine_config.cpu_template.is_some());
+}
+
+#[test]
 fn a_snapshot_is_refused_once_the_machine_is_described() {
     let load = || {
         let json = json!({"snapshot_path": "/nowhere/snapshot"});
