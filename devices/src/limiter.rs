@@ -26,6 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// The limits of a device, as a user writes them. A bucket left out limits nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RateLimiter {
     /// Tokens are bytes.
@@ -38,6 +39,7 @@ pub struct RateLimiter {
 
 /// One bucket. A `size` or `refill_time` of 0 limits nothing, and as an update lifts the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenBucket {
     /// The tokens of a full bucket.

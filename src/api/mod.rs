@@ -7,6 +7,8 @@
 mod count;
 mod fault;
 pub(crate) mod http;
+#[cfg(test)]
+mod openapi;
 mod reply;
 mod request;
 mod resources;

@@ -1,8 +1,7 @@
 //! From an outcome to an answer.
 
 use serde::Serialize;
-use serde_json::json;
-use vmm::command::{CommandError, Instance, Outcome};
+use vmm::command::{CommandError, Instance, Outcome, Phase};
 
 use super::http::Response;
 
@@ -10,6 +9,28 @@ use super::http::Response;
 const APP_NAME: &str = "Firecracker";
 /// Whose API is spoken.
 pub(crate) const FIRECRACKER_VERSION: &str = "1.17.0-dev";
+
+/// Which VM, and how it is.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Instance"))]
+pub(super) struct InstanceBody<'a> {
+    /// The VM's name.
+    id: &'a str,
+    /// What it does.
+    state: Phase,
+    /// Which version of Firecracker's API is spoken.
+    vmm_version: &'static str,
+    /// Whose API is spoken.
+    app_name: &'static str,
+}
+
+/// Which version of Firecracker's API is spoken.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Version"))]
+pub(super) struct VersionBody {
+    /// The version.
+    firecracker_version: &'static str,
+}
 
 /// The answer to a request that was met or refused.
 pub(super) fn reply(result: Result<Outcome, CommandError>) -> Response {
@@ -40,17 +61,19 @@ fn refused(error: &CommandError) -> Response {
 }
 
 fn instance_json(instance: &Instance) -> Response {
-    body(&json!({
-        "id": instance.id,
-        "state": instance.state,
-        "vmm_version": FIRECRACKER_VERSION,
-        "app_name": APP_NAME,
-    }))
+    body(&InstanceBody {
+        id: &instance.id,
+        state: instance.state,
+        vmm_version: FIRECRACKER_VERSION,
+        app_name: APP_NAME,
+    })
 }
 
 /// The version of the API, alone.
 pub(super) fn version() -> Response {
-    body(&json!({ "firecracker_version": FIRECRACKER_VERSION }))
+    body(&VersionBody {
+        firecracker_version: FIRECRACKER_VERSION,
+    })
 }
 
 /// A value as JSON.

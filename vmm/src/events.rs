@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// The vCPUs run for the first time.

@@ -7,12 +7,18 @@ const DEFAULT_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// The metadata service as a user describes it. The names are Firecracker's.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "MmdsConfig")
+)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Whether a guest needs a session token.
     #[serde(default)]
     pub version: Version,
     /// The cards, by their `iface_id`, on which the service is reached: at least one.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     pub network_interfaces: Vec<String>,
     /// The service's address on those cards, a link-local one. Without one it is 169.254.169.254.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,6 +31,11 @@ pub struct Config {
 /// Which requests are answered.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, Hash,
+)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "MmdsVersion")
 )]
 pub enum Version {
     /// Every request, with or without a token. Deprecated by Firecracker, and its default.

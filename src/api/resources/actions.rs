@@ -8,6 +8,7 @@ use crate::api::request::{Ask, Parsed};
 
 /// The body of `PUT /actions`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Action {
     /// What to do.
@@ -16,6 +17,7 @@ pub(in crate::api) struct Action {
 
 /// What to do.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::api) enum ActionType {
     /// Write the figures.
     FlushMetrics,

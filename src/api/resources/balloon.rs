@@ -9,6 +9,7 @@ use crate::api::request::{Ask, Parsed};
 
 /// The body of `PATCH /balloon`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "BalloonAmount"))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Amount {
     /// How much memory the guest should give back, in MiB.
@@ -17,6 +18,11 @@ pub(in crate::api) struct Amount {
 
 /// The body of `PATCH /balloon/statistics`.
 #[derive(Deserialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "BalloonInterval")
+)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Interval {
     /// How often the guest reports, in seconds.
@@ -25,6 +31,11 @@ pub(in crate::api) struct Interval {
 
 /// The body of `PATCH /balloon/hinting/start`.
 #[derive(Deserialize)]
+#[cfg_attr(
+    test,
+    derive(schemars::JsonSchema),
+    schemars(rename = "BalloonHinting")
+)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Hinting {
     /// Whether the end is acknowledged by itself.

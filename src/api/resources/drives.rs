@@ -9,22 +9,33 @@ use crate::api::request::{Ask, Parsed};
 
 /// The body of `PUT /drives/{drive_id}`: [`Drive`] without what is ravelin's own.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "DriveBody"))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct Body {
+    /// Its name: letters, digits and underscores.
+    #[cfg_attr(test, schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     drive_id: String,
+    /// The partition with the root filesystem, by its PARTUUID; without one, the whole disk.
     #[serde(default)]
     partuuid: Option<String>,
+    /// Whether the guest's root filesystem is on it.
     is_root_device: bool,
+    /// What a guest's flush means; without it, nothing.
     #[serde(default)]
     cache_type: Option<Cache>,
+    /// Whether the guest may only read it.
     #[serde(default)]
     is_read_only: Option<bool>,
+    /// The image: a regular file or a block device, or `fd:` and the name of a descriptor that was sent.
     #[serde(default)]
     path_on_host: Option<String>,
+    /// How much the guest may do with it.
     #[serde(default)]
     rate_limiter: Option<RateLimiter>,
+    /// How requests reach the host.
     #[serde(default)]
     io_engine: Option<Engine>,
+    /// Firecracker's vhost-user socket: none can be set.
     #[serde(default)]
     socket: Option<String>,
 }

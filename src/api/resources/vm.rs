@@ -8,6 +8,7 @@ use crate::api::request::{Ask, Parsed};
 
 /// The body of `PATCH /vm`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct VmState {
     /// What the vCPUs are to do.
@@ -16,6 +17,7 @@ pub(in crate::api) struct VmState {
 
 /// What the vCPUs are to do.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::api) enum State {
     /// Stand still.
     Paused,

@@ -127,9 +127,11 @@ pub enum Setting {
 
 /// A change to a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct DriveUpdate {
     /// Which.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub drive_id: String,
     /// Another file; without one, the size of the present one is read again.
     #[serde(default)]
@@ -141,9 +143,11 @@ pub struct DriveUpdate {
 
 /// A change to a network card.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkUpdate {
     /// Which.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub iface_id: String,
     /// How much the guest may receive; a bucket left out stays.
     #[serde(default)]
@@ -155,9 +159,11 @@ pub struct NetworkUpdate {
 
 /// A change to persistent memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PmemUpdate {
     /// Which.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub id: String,
     /// Other limits; a bucket left out stays.
     #[serde(default)]
@@ -179,6 +185,7 @@ pub enum BalloonUpdate {
 
 /// A change to the memory that is plugged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemoryHotplugUpdate {
     /// How much of it the guest should have, in MiB.
@@ -187,6 +194,7 @@ pub struct MemoryHotplugUpdate {
 
 /// Where to save a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateSnapshot {
     /// All of it, or what has changed.
@@ -200,6 +208,7 @@ pub struct CreateSnapshot {
 
 /// How much is saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SnapshotType {
     /// All memory.
     #[default]
@@ -210,6 +219,7 @@ pub enum SnapshotType {
 
 /// Where a VM comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoadSnapshot {
     /// The state.
@@ -219,12 +229,14 @@ pub struct LoadSnapshot {
     pub mem_backend: Option<MemoryBackend>,
     /// Deprecated: the memory, as a file.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
     pub mem_file_path: Option<String>,
     /// Whether written pages are recorded from now on.
     #[serde(default)]
     pub track_dirty_pages: bool,
     /// Deprecated name of `track_dirty_pages`.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
     pub enable_diff_snapshots: Option<bool>,
     /// Whether the guest runs at once.
     #[serde(default)]
@@ -245,6 +257,7 @@ pub struct LoadSnapshot {
 
 /// Where a snapshot's memory comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemoryBackend {
     /// What `backend_path` is.
@@ -255,6 +268,7 @@ pub struct MemoryBackend {
 
 /// What a memory backend is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BackendType {
     /// A file.
     File,
@@ -264,6 +278,7 @@ pub enum BackendType {
 
 /// A saved network card on another tap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NetworkOverride {
     /// The card.
@@ -274,6 +289,7 @@ pub struct NetworkOverride {
 
 /// A saved vsock device on another socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VsockOverride {
     /// The socket.
@@ -282,6 +298,7 @@ pub struct VsockOverride {
 
 /// What kind of pages hold the memory of a loaded VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum SnapshotPages {
     /// As when it was saved.
     #[default]
@@ -325,6 +342,7 @@ pub struct Instance {
 
 /// What a VM does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Phase {
     /// It is described.
     #[serde(rename = "Not started")]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Changes to what the guest sees of its processors (`PUT /cpu-config`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CpuConfig {
     /// What this host's KVM must have, or need not have.
@@ -29,6 +30,7 @@ pub struct CpuConfig {
 ///
 /// The names are Firecracker's on x86-64; it calls them after machines of its maker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum CpuTemplate {
     /// Intel: what Ivy Bridge has.
     C3,
@@ -76,6 +78,7 @@ impl CpuFeatures {
 
 /// A capability of KVM by its number (`KVM_CAP_...` in `linux/kvm.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^!?[0-9]{1,9}$")))]
 #[serde(try_from = "String", into = "String")]
 pub enum KvmCapability {
     /// The machine is refused without it.
@@ -86,12 +89,15 @@ pub enum KvmCapability {
 
 /// A change to one leaf of what `CPUID` tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CpuidModifier {
     /// The leaf: what is in `eax` at the instruction.
     #[serde(with = "prefixed")]
+    #[cfg_attr(feature = "schema", schemars(with = "prefixed::Number"))]
     pub leaf: u32,
     /// The subleaf: what is in `ecx`.
     #[serde(with = "prefixed")]
+    #[cfg_attr(feature = "schema", schemars(with = "prefixed::Number"))]
     pub subleaf: u32,
     /// The leaf's flags afterwards (KVM `api.rst`, `KVM_SET_CPUID2`).
     pub flags: u32,
@@ -101,6 +107,7 @@ pub struct CpuidModifier {
 
 /// A change to one register of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RegisterModifier {
     /// The register.
     pub register: CpuidRegister,
@@ -110,6 +117,7 @@ pub struct RegisterModifier {
 
 /// A register that `CPUID` fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CpuidRegister {
     /// The first.
@@ -124,9 +132,11 @@ pub enum CpuidRegister {
 
 /// A change to a model-specific register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct MsrModifier {
     /// The register's number.
     #[serde(with = "prefixed")]
+    #[cfg_attr(feature = "schema", schemars(with = "prefixed::Number"))]
     pub addr: u32,
     /// The change.
     pub bitmap: Bitmap<64>,
@@ -134,6 +144,7 @@ pub struct MsrModifier {
 
 /// Bits of a register of `WIDTH` bits to clear and to set; the others stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(rename = "Bitmap{WIDTH}", extend("pattern" = format!("^(0b)?_*([01x]_*){{0,{WIDTH}}}$"))))]
 #[serde(try_from = "String", into = "String")]
 pub struct Bitmap<const WIDTH: u32> {
     /// The bits that change.
@@ -284,6 +295,16 @@ mod prefixed {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
         parse(&String::deserialize(from)?).map_err(serde::de::Error::custom)
     }
+
+    /// The schema of such a string.
+    #[cfg(feature = "schema")]
+    #[derive(schemars::JsonSchema)]
+    #[schemars(
+        transparent,
+        inline,
+        extend("pattern" = "^(0x[0-9A-Fa-f]{1,8}|0b[01]{1,32})$")
+    )]
+    pub(super) struct Number(#[expect(dead_code, reason = "only its schema is used")] String);
 
     fn parse(text: &str) -> Result<u32, NotationError> {
         let (digits, radix) = match (text.strip_prefix("0x"), text.strip_prefix("0b")) {

@@ -8,9 +8,11 @@ use super::{SpecError, null_is_default};
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Drive {
     /// Its name: letters, digits and underscores.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub drive_id: String,
     /// Whether the guest's root filesystem is on it.
     pub is_root_device: bool,
@@ -22,6 +24,7 @@ pub struct Drive {
     pub cache_type: Cache,
     /// Whether the guest may only read it.
     #[serde(default, deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<bool>"))]
     pub is_read_only: bool,
     /// The image: a regular file or a block device.
     #[serde(default)]

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How ravelin logs. What is absent stays as it is, except the level, which is then [`LogLevel::Info`].
+/// How ravelin logs. What is absent stays as it is, except the level, which is then `Info`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoggerConfig {
     /// A file or a named pipe of the host; a file is created when it is not there.
@@ -27,6 +28,7 @@ pub struct LoggerConfig {
 
 /// How much is logged. Read in any case, and `Warning` too; the names are Firecracker's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("enum" = ["Off", "Error", "Warn", "Warning", "Info", "Debug", "Trace"])))]
 #[serde(try_from = "String")]
 pub enum LogLevel {
     /// Nothing.

@@ -7,17 +7,21 @@ use crate::memory::{MemoryError, MemorySize};
 
 /// Processors and memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MachineConfig {
     /// How many vCPUs, 1 to 32.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_VCPUS)))]
     pub vcpu_count: u8,
     /// Guest memory in MiB.
+    #[cfg_attr(feature = "schema", schemars(range(min = MemorySize::MIN_MIB)))]
     pub mem_size_mib: u64,
     /// Whether two vCPUs share a core, as the guest sees it.
     #[serde(default)]
     pub smt: bool,
     /// Firecracker's name of a processor template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
     pub cpu_template: Option<CpuTemplate>,
     /// Whether written pages are recorded, for differential snapshots.
     #[serde(default)]
@@ -29,30 +33,35 @@ pub struct MachineConfig {
 
 /// New values for some of [`MachineConfig`]'s fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MachinePatch {
-    /// As in [`MachineConfig`].
+    /// How many vCPUs, 1 to 32.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = MAX_VCPUS)))]
     pub vcpu_count: Option<u8>,
-    /// As in [`MachineConfig`].
+    /// Guest memory in MiB.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(range(min = MemorySize::MIN_MIB)))]
     pub mem_size_mib: Option<u64>,
-    /// As in [`MachineConfig`].
+    /// Whether two vCPUs share a core, as the guest sees it.
     #[serde(default)]
     pub smt: Option<bool>,
-    /// As in [`MachineConfig`].
+    /// Firecracker's name of a processor template.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
     pub cpu_template: Option<CpuTemplate>,
-    /// As in [`MachineConfig`].
+    /// Whether written pages are recorded, for differential snapshots.
     #[serde(default)]
     pub track_dirty_pages: Option<bool>,
-    /// As in [`MachineConfig`].
+    /// What kind of pages hold guest memory.
     #[serde(default)]
     pub huge_pages: Option<HugePages>,
 }
 
 /// What kind of pages hold guest memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum HugePages {
     /// Pages of 4 KiB.
     #[default]

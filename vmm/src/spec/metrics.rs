@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where the figures of a VM go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig {
     /// A file or a named pipe of the host; a file is created when it is not there.

@@ -45,6 +45,7 @@ const MAX_ID: usize = 64;
 
 /// A virtual machine: Firecracker's configuration file, and what its `GET /vm/config` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Spec {
     /// The memory balloon.
@@ -52,6 +53,7 @@ pub struct Spec {
     /// The disks, in the order in which the guest finds them; the root device comes first whatever its
     /// place.
     #[serde(deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Drive>>"))]
     pub drives: Vec<Drive>,
     /// What to boot.
     pub boot_source: Option<BootSource>,
@@ -61,6 +63,7 @@ pub struct Spec {
     pub logger: Option<LoggerConfig>,
     /// Processors and memory.
     #[serde(deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<MachineConfig>"))]
     pub machine_config: MachineConfig,
     /// Where the figures go.
     pub metrics: Option<MetricsConfig>,
@@ -68,6 +71,7 @@ pub struct Spec {
     pub mmds_config: Option<MmdsConfig>,
     /// The network cards, in the order in which the guest finds them.
     #[serde(deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<NetworkInterface>>"))]
     pub network_interfaces: Vec<NetworkInterface>,
     /// The socket between guest and host.
     pub vsock: Option<Vsock>,
@@ -75,6 +79,7 @@ pub struct Spec {
     pub entropy: Option<Entropy>,
     /// Persistent memory.
     #[serde(deserialize_with = "null_is_default")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<Vec<Pmem>>"))]
     pub pmem: Vec<Pmem>,
     /// Memory to plug.
     pub memory_hotplug: Option<MemoryHotplug>,
@@ -85,6 +90,7 @@ pub struct Spec {
 
 /// What to boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BootSource {
     /// The kernel: an ELF vmlinux or a bzImage.
@@ -99,6 +105,7 @@ pub struct BootSource {
 
 /// The entropy source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Entropy {
     /// How much the guest may read.

@@ -11,6 +11,7 @@ const LEAST_CID: u32 = 3;
 
 /// A memory balloon (virtio 1.2 §5.5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Balloon {
     /// How much memory the guest should give back, in MiB.
@@ -30,22 +31,27 @@ pub struct Balloon {
 
 /// A socket between guest and host (virtio 1.2 §5.10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Vsock {
     /// The guest's context id, from 3 on.
+    #[cfg_attr(feature = "schema", schemars(range(min = LEAST_CID)))]
     pub guest_cid: u32,
     /// The unix socket on the host's side.
     pub uds_path: String,
     /// Deprecated: a name, which is ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
     pub vsock_id: Option<String>,
 }
 
 /// Persistent memory over a file (virtio 1.2 §5.19).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Pmem {
     /// Its name.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub id: String,
     /// The file.
     pub path_on_host: String,
@@ -62,15 +68,19 @@ pub struct Pmem {
 
 /// Memory that may be plugged while the guest runs (virtio 1.2 §5.15).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemoryHotplug {
     /// The most that can be plugged, in MiB.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1)))]
     pub total_size_mib: u64,
     /// What the host gives and takes at once, in MiB.
     #[serde(default = "slot_size")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 128)))]
     pub slot_size_mib: u64,
     /// What the guest plugs and unplugs at once, in MiB.
     #[serde(default = "block_size")]
+    #[cfg_attr(feature = "schema", schemars(range(min = 2)))]
     pub block_size_mib: u64,
 }
 

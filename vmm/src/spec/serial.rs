@@ -6,6 +6,7 @@ use super::TokenBucket;
 
 /// The serial port.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Serial {
     /// A file or named pipe for what the guest says; without one, ravelin's stdout.

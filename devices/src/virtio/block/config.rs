@@ -31,6 +31,7 @@ pub struct Config {
 
 /// What a guest's flush does. The names are Firecracker's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Cache {
     /// The guest may flush, and what it flushed survives a crash of the host. A driver that does not
     /// know how to flush has every write made durable.
@@ -42,6 +43,7 @@ pub enum Cache {
 
 /// How requests reach the host's kernel. The names are Firecracker's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Engine {
     /// One system call a request; the io thread waits for it.
     #[default]

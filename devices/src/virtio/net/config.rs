@@ -18,9 +18,15 @@ const LARGEST_MTU: u16 = 65_521;
 /// A network card, without the tap behind it: whoever may open taps passes it open. The names are
 /// Firecracker's.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(rename = "NetworkInterface")
+)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The name of the card in messages and updates.
+    #[cfg_attr(feature = "schema", schemars(regex(pattern = "^[A-Za-z0-9_]{1,64}$")))]
     pub iface_id: String,
     /// The tap on the host.
     pub host_dev_name: TapName,
@@ -73,6 +79,7 @@ pub enum Error {
 
 /// A name that Linux takes for an interface, or `fd:` and the name of a tap that was passed in open.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^(fd:[A-Za-z0-9_-]{1,12}|[A-Za-z0-9._-]{1,15})$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct TapName(String);
 
@@ -134,6 +141,7 @@ impl fmt::Display for TapName {
 
 /// The address of one card: neither a group's nor all zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("pattern" = "^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct MacAddr([u8; 6]);
 
@@ -223,6 +231,7 @@ impl fmt::Display for MacAddr {
 
 /// The most bytes of a packet in a frame, Ethernet header excluded: 68 to 65521.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(extend("minimum" = SMALLEST_MTU, "maximum" = LARGEST_MTU)))]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Mtu(u16);
 
