@@ -305,17 +305,21 @@ impl Core {
         }
     }
 
-    /// Gives the device a new setting: stop, update, start, config interrupt, whatever the device.
+    /// Gives the device a new setting: stop, update, start, config interrupt, whatever the device. **A device
+    /// that is paused stays so**: nothing touches the memory of a guest that is paused.
     ///
     /// # Errors
     /// When the device refuses the setting; it then runs on as before.
     pub fn update(&mut self, update: Update) -> Result<(), UpdateError> {
+        let was_running = matches!(self.serving, Serving::Running { .. });
         self.pause();
         let outcome = self.device.update(update);
         if outcome.is_ok() {
             self.generation = self.generation.wrapping_add(1);
         }
-        self.resume();
+        if was_running {
+            self.resume();
+        }
         if outcome.is_ok() && self.status & DRIVER_OK != 0 {
             self.interrupt.signal_config();
         }

@@ -55,6 +55,21 @@ fn a_file_that_has_grown_is_a_disk_that_has_grown() {
 }
 
 #[test]
+fn a_disk_that_is_changed_while_it_is_paused_stays_paused() {
+    for engine in engines() {
+        let (mut driver, image) = disk(engine);
+        reopen(&image).set_len(2 * SIZE).unwrap();
+        driver.device.core().pause();
+        updated(&mut driver, Update::default()).unwrap();
+        // Its state can be taken only while nobody works on the queues.
+        assert!(driver.device.core().save().is_some(), "it works");
+        driver.device.core().resume();
+        assert_eq!(capacity(&mut driver), 2 * SIZE / 512);
+        assert_eq!(read(&mut driver, SIZE / 512, 512).data, [0; 512]);
+    }
+}
+
+#[test]
 fn another_file_is_another_disk() {
     for engine in engines() {
         let (mut driver, _image) = disk(engine);
