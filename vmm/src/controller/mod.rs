@@ -11,7 +11,8 @@ mod start;
 mod tests;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 
 use devices::mmds::{Mmds, StoreError};
 use serde_json::Value;
@@ -305,7 +306,12 @@ fn connect(
 
 /// Why a snapshot is not loaded. Firecracker's words where the file is the reason.
 fn load_snapshot(load: &LoadSnapshot) -> CommandError {
-    CommandError::Load(match File::open(&load.snapshot_path) {
+    // Without NONBLOCK the open of a pipe would wait for its other end.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&load.snapshot_path);
+    CommandError::Load(match opened {
         Err(error) => format!(
             "Failed to restore from snapshot: Failed to get snapshot state from file: Failed to open \
              snapshot file: {error}"
