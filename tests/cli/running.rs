@@ -131,6 +131,32 @@ fn a_disk_gets_another_file_and_limits() {
 }
 
 #[test]
+fn a_file_that_another_has_locked_is_not_taken_for_the_one_before_of_that_path() {
+    if !kvm() {
+        return;
+    }
+    let vm = start();
+    let disk = vm.place.path().join("disk");
+    let path = disk.to_str().unwrap();
+    // The very same file, whose size may have changed: another path to it is as good.
+    let link = vm.place.path().join("link");
+    fs::hard_link(&disk, &link).unwrap();
+    vm.ctl(&format!("drive data --path {path}"));
+    vm.ctl(&format!("drive data --path {}", link.display()));
+    vm.ctl(&format!("drive data --path {path}"));
+    fs::remove_file(&disk).unwrap();
+    let other = fs::File::create(&disk).unwrap();
+    other.lock().unwrap();
+    let refused = vm
+        .place
+        .ravelin(&["ctl", "web", "drive", "data", "--path", path]);
+    assert!(stderr(&refused).contains("in use"), "{refused:?}");
+    other.unlock().unwrap();
+    vm.ctl(&format!("drive data --path {path}"));
+    assert!(other.try_lock().is_err(), "the VM has it now");
+}
+
+#[test]
 fn events_come_as_they_happen_until_the_end() {
     if !kvm() {
         return;

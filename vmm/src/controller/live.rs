@@ -1,17 +1,21 @@
 //! A VM whose machine exists.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use devices::catalog::Update;
 use devices::virtio::block;
 
+use super::Draft;
 use crate::arch::x86_64::reset_by_panic;
 use crate::command::{DriveUpdate, NetworkUpdate, Phase, UpdateError};
 use crate::end::{Ends, Finish, GuestEnd};
 use crate::event::borrow;
 use crate::machine::{Console, Devices, Guest, VcpuThreadError};
 use crate::metrics::Metrics;
-use crate::open::{self, OpenError, Parcels};
+use crate::open::{self, FileId, OpenError, Parcels};
 use crate::spec::{Drive, Spec};
 
 /// A VM whose vCPUs have started.
@@ -22,17 +26,20 @@ pub struct Live {
     devices: Devices,
     ends: Ends,
     spec: Spec,
+    /// Which files the disks are, under their ids.
+    disk_files: BTreeMap<String, FileId>,
     phase: Phase,
 }
 
 impl Live {
-    /// A machine that runs.
-    pub(super) fn new(spec: Spec, guest: Guest, devices: Devices, ends: Ends) -> Self {
+    /// A machine that runs, as `draft` describes it.
+    pub(super) fn new(draft: &Draft, guest: Guest, devices: Devices, ends: Ends) -> Self {
         Self {
             guest,
             devices,
             ends,
-            spec,
+            spec: draft.spec.clone(),
+            disk_files: draft.opened.disk_files(),
             phase: Phase::Running,
         }
     }
@@ -78,14 +85,18 @@ impl Live {
         let id = &update.drive_id;
         let drive = self.spec.drives.iter_mut().find(|one| one.drive_id == *id);
         let drive = drive.ok_or_else(|| UpdateError::NoDevice(id.clone()))?;
+        let present = self.disk_files.get(id).copied();
         let file = match &update.path_on_host {
             None => None,
-            Some(path) => other_file(drive, path, parcels)?,
+            Some(path) => other_file(drive, present, path, parcels)?,
         };
+        let new = file.as_ref().and_then(FileId::of);
         let limiter = update.rate_limiter;
         self.devices
             .update(id, Update::Block(block::Update { file, limiter }))?;
+        self.disk_files.extend(new.map(|new| (id.clone(), new)));
         if let Some(path) = update.path_on_host {
+            parcels.spend(Path::new(&path));
             drive.path_on_host = path;
         }
         merge(&mut drive.rate_limiter, limiter);
@@ -150,12 +161,13 @@ impl Live {
 /// locked and only needs to be measured again.
 fn other_file(
     drive: &Drive,
+    present: Option<FileId>,
     path: &str,
-    parcels: &mut Parcels,
-) -> Result<Option<std::fs::File>, OpenError> {
+    parcels: &Parcels,
+) -> Result<Option<File>, OpenError> {
     match open::disk(drive, path, parcels) {
         Ok(file) => Ok(Some(file)),
-        Err(OpenError::Disk(block::OpenError::Busy(_))) if path == drive.path_on_host => Ok(None),
+        Err(error) if present.is_some_and(|id| error.is_busy_file(id, path, parcels)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -96,7 +96,7 @@ impl Draft {
         log::debug!("loaded what the guest boots from");
         guest.resume()?;
         log::debug!("the guest runs");
-        Ok(Live::new(self.spec.clone(), guest, devices, ends))
+        Ok(Live::new(self, guest, devices, ends))
     }
 
     /// The devices that are no virtio devices. A boot that is timed begins here.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 
+use rustix::fs::{CWD, FileType, mknodat};
 use serde_json::json;
 
 use super::*;
@@ -123,6 +124,59 @@ fn a_refused_drive_leaves_the_one_before_open() {
 }
 
 #[test]
+fn a_refused_drive_leaves_a_file_whose_path_is_gone() {
+    let (mut vm, mut other) = (controller(), controller());
+    let image = file();
+    let link = image.path().with_extension("link");
+    std::fs::hard_link(image.path(), &link).unwrap();
+    vm.handle(Command::Set(drive("a", &link, true))).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    let gone = std::path::Path::new("/nowhere/disk");
+    assert!(vm.handle(Command::Set(drive("a", gone, true))).is_err());
+    let busy = other.handle(Command::Set(drive("a", image.path(), true)));
+    assert!(busy.unwrap_err().to_string().contains("in use"));
+}
+
+#[test]
+fn a_refused_drive_leaves_a_descriptor_that_was_passed() {
+    let (mut vm, mut other) = (controller(), controller());
+    let image = file();
+    let file = File::options().read(true).write(true).open(image.path());
+    let (name, fd) = ("disk".to_owned(), file.unwrap().into());
+    vm.handle(Command::Deposit { name, fd }).unwrap();
+    let passed = std::path::Path::new("fd:disk");
+    vm.handle(Command::Set(drive("a", passed, true))).unwrap();
+    let gone = std::path::Path::new("/nowhere/disk");
+    assert!(vm.handle(Command::Set(drive("a", gone, true))).is_err());
+    let busy = other.handle(Command::Set(drive("a", image.path(), true)));
+    assert!(busy.unwrap_err().to_string().contains("in use"));
+}
+
+#[test]
+fn a_drive_that_others_read_too_is_not_taken_for_writing() {
+    let (mut vm, mut other) = (controller(), controller());
+    let image = file();
+    let read_only = |id: &str| {
+        let json = json!({
+            "drive_id": id, "path_on_host": image.path(), "is_root_device": false, "is_read_only": true,
+        });
+        Command::Set(Setting::Drive(serde_json::from_value(json).unwrap()))
+    };
+    vm.handle(read_only("a")).unwrap();
+    other.handle(read_only("a")).unwrap();
+    let writing = || Command::Set(drive("a", image.path(), false));
+    assert!(
+        vm.handle(writing())
+            .unwrap_err()
+            .to_string()
+            .contains("in use")
+    );
+    assert!(vm.spec().drives[0].is_read_only);
+    // And it still reads: the other may not write either.
+    assert!(other.handle(writing()).is_err());
+}
+
+#[test]
 fn a_second_root_device_is_refused() {
     let mut vm = controller();
     let (first, second) = (file(), file());
@@ -240,4 +294,22 @@ fn figures_go_where_was_asked_once_and_are_shown_as_text_too() {
     assert!(vm.metrics_mut().flush().unwrap());
     let line = std::fs::read_to_string(folder.path().join("metrics")).unwrap();
     assert!(line.starts_with("{\"utc_timestamp_ms\":"), "{line}");
+}
+
+#[test]
+fn a_pipe_holds_nobody_whatever_it_is_named_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    mknodat(CWD, &pipe, FileType::Fifo, mode, 0).unwrap();
+    let mut vm = controller();
+    let load = json!({"snapshot_path": pipe});
+    for command in [
+        Command::LoadSnapshot(Box::new(serde_json::from_value(load).unwrap())),
+        Command::Set(boot_source(pipe.to_str().unwrap())),
+        Command::Set(drive("a", &pipe, true)),
+    ] {
+        let asked = format!("{command:?}");
+        assert!(vm.handle(command).is_err(), "{asked}");
+    }
 }

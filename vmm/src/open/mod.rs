@@ -6,8 +6,9 @@
 mod parcels;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use devices::virtio::block;
@@ -16,7 +17,7 @@ use devices::virtio::net::{Tap, TapError};
 pub use parcels::{DepositError, Parcels};
 
 use crate::boot::{BootError, CommandLineError, FileFault, ImageFile};
-use crate::spec::{BootSource, Drive, NetworkInterface, SpecError};
+use crate::spec::{BootSource, Drive, NetworkInterface, SpecError, is_passed};
 
 /// Why something that was described cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +71,48 @@ impl OpenError {
             self,
             Self::Spec(_) | Self::CommandLine(_) | Self::Boot(BootError::CommandLine(_))
         )
+    }
+
+    /// Whether the file at `path` is in use, and it is the one that `held` is.
+    fn is_busy_with(&self, held: &File, path: &str, parcels: &Parcels) -> bool {
+        FileId::of(held).is_some_and(|id| self.is_busy_file(id, path, parcels))
+    }
+
+    /// Whether the file at `path` is in use, and it is this one.
+    pub(crate) fn is_busy_file(&self, id: FileId, path: &str, parcels: &Parcels) -> bool {
+        matches!(self, Self::Disk(block::OpenError::Busy(_)))
+            && FileId::at(Path::new(path), parcels) == Some(id)
+    }
+}
+
+/// Which file something is, whatever paths lead to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// That of an open file.
+    pub(crate) fn of(file: &File) -> Option<Self> {
+        file.metadata().ok().map(Self::from)
+    }
+
+    /// That of the file that a path names now.
+    fn at(path: &Path, parcels: &Parcels) -> Option<Self> {
+        match parcels.copy(path).ok()? {
+            Some(parcel) => Self::of(&parcel.into()),
+            None => fs::metadata(path).ok().map(Self::from),
+        }
+    }
+}
+
+impl From<fs::Metadata> for FileId {
+    fn from(metadata: fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -129,27 +172,33 @@ impl Opened {
         }
     }
 
-    /// Opens the file behind `drive`. `before` is what the drive of this id was: its file is given up, since
-    /// the same file cannot be locked twice, and taken back if the new one cannot be had.
+    /// Opens the file behind `drive`, in place of the one that the drive of this id had; that one, which
+    /// `before` describes, stays if the new one cannot be had.
     pub(crate) fn drive(
         &mut self,
         drive: &Drive,
         before: Option<&Drive>,
         parcels: &mut Parcels,
     ) -> Result<(), OpenError> {
-        drop(self.disks.remove(&drive.drive_id));
-        match disk(drive, &drive.path_on_host, parcels) {
-            Ok(file) => {
-                self.disks.insert(drive.drive_id.clone(), file);
-                Ok(())
+        let path = &drive.path_on_host;
+        let held = before.zip(self.disks.get(&drive.drive_id));
+        let file = match (disk(drive, path, parcels), held) {
+            (Err(error), Some((before, held))) if error.is_busy_with(held, path, parcels) => {
+                disk_again(drive, before, held, parcels)
             }
-            Err(error) => {
-                if let Some(Ok(file)) = before.map(|old| disk(old, &old.path_on_host, parcels)) {
-                    self.disks.insert(drive.drive_id.clone(), file);
-                }
-                Err(error)
-            }
-        }
+            (opened, _) => opened,
+        }?;
+        parcels.spend(Path::new(path));
+        self.disks.insert(drive.drive_id.clone(), file);
+        Ok(())
+    }
+
+    /// Which files the disks are.
+    pub(crate) fn disk_files(&self) -> BTreeMap<String, FileId> {
+        let files = self.disks.iter();
+        files
+            .filter_map(|(id, file)| Some((id.clone(), FileId::of(file)?)))
+            .collect()
     }
 
     /// A copy of the file behind `drive`, as [`Opened::images`].
@@ -162,26 +211,29 @@ impl Opened {
             .map_err(|reason| copy_failed(&drive.path_on_host, reason))
     }
 
-    /// Attaches to the tap behind `card`. `before` is what the card of this id was, as for a drive.
+    /// Attaches to the tap behind `card`, in place of the one that the card of this id had, which `before`
+    /// describes. A tap that is to stay is let go of first, since it has room for one.
     pub(crate) fn card(
         &mut self,
         card: &NetworkInterface,
         before: Option<&NetworkInterface>,
         parcels: &mut Parcels,
     ) -> Result<(), OpenError> {
-        drop(self.taps.remove(&card.iface_id));
-        match tap(card, parcels) {
-            Ok(tap) => {
-                self.taps.insert(card.iface_id.clone(), tap);
-                Ok(())
-            }
-            Err(error) => {
-                if let Some(Ok(tap)) = before.map(|old| tap(old, parcels)) {
-                    self.taps.insert(card.iface_id.clone(), tap);
-                }
-                Err(error)
-            }
+        let id = &card.iface_id;
+        let same = before.filter(|old| {
+            old.host_dev_name == card.host_dev_name && !is_passed(card.host_dev_name.as_str())
+        });
+        if same.is_some() {
+            self.taps.remove(id);
         }
+        let opened = tap(card, parcels);
+        if opened.is_err()
+            && let Some(Ok(old)) = same.map(|old| tap(old, parcels))
+        {
+            self.taps.insert(id.clone(), old);
+        }
+        self.taps.insert(id.clone(), opened?);
+        Ok(())
     }
 
     /// A copy of the tap behind `card`, as [`Opened::images`].
@@ -206,15 +258,39 @@ fn copy_failed(name: &str, reason: std::io::Error) -> OpenError {
     }
 }
 
-/// Opens `path` for the disk `drive`.
-pub(crate) fn disk(drive: &Drive, path: &str, parcels: &mut Parcels) -> Result<File, OpenError> {
+/// Opens `path` for the disk `drive`. A descriptor that it names is the caller's to spend.
+pub(crate) fn disk(drive: &Drive, path: &str, parcels: &Parcels) -> Result<File, OpenError> {
     let path = Path::new(path);
-    let file = match parcels.copy(path)? {
+    Ok(match parcels.copy(path)? {
         Some(parcel) => block::adopt(path, parcel.into(), drive.is_read_only)?,
         None => block::open(path, drive.is_read_only)?,
+    })
+}
+
+/// Opens the file behind `drive` although `held` has it locked for the drive that it was before. The lock is
+/// taken back if that fails.
+fn disk_again(
+    drive: &Drive,
+    before: &Drive,
+    held: &File,
+    parcels: &Parcels,
+) -> Result<File, OpenError> {
+    let locked = |error| {
+        OpenError::Disk(block::OpenError::Open {
+            path: Path::new(&before.path_on_host).to_owned(),
+            source: error,
+        })
     };
-    parcels.spend(path);
-    Ok(file)
+    held.unlock().map_err(locked)?;
+    let opened = disk(drive, &drive.path_on_host, parcels);
+    if opened.is_err() {
+        // Nobody can have taken it but in this moment; then two have it, as without any lock.
+        let _ = match before.is_read_only {
+            true => held.try_lock_shared(),
+            false => held.try_lock(),
+        };
+    }
+    opened
 }
 
 fn tap(card: &NetworkInterface, parcels: &mut Parcels) -> Result<Tap, OpenError> {

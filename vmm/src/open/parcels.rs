@@ -70,7 +70,7 @@ impl Parcels {
     }
 
     /// Gives up the descriptor that `path` names: its copy is in use.
-    pub(super) fn spend(&mut self, path: &Path) {
+    pub(crate) fn spend(&mut self, path: &Path) {
         if let Some(name) = name(path) {
             self.0.remove(name);
         }
