@@ -290,6 +290,8 @@ impl Server {
     /// Writes what is answered, within bounds, and closes everything.
     fn part(&mut self) {
         let end = Instant::now() + FAREWELL;
+        // What happened before the end, though the turn that saw the end may not have seen it.
+        self.publish();
         self.slots.iter_mut().for_each(Connection::finish);
         loop {
             let now = Instant::now();
