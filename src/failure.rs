@@ -32,12 +32,22 @@ impl Failure {
 
     /// Says why on stderr; the exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        let (error, status) = match self {
-            Self::Usage(error) => (error, USAGE),
-            Self::Run(error) => (error, FAILED),
-        };
-        logger::tell(&chain(error.as_ref()));
-        ExitCode::from(status)
+        logger::tell(&self.text());
+        ExitCode::from(self.status())
+    }
+
+    /// Why, in one sentence.
+    pub(crate) fn text(&self) -> String {
+        let (Self::Usage(error) | Self::Run(error)) = self;
+        chain(error.as_ref())
+    }
+
+    /// The exit status.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Run(_) => FAILED,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use vmm::command::{Command, Setting};
 use vmm::spec::{MetricsConfig, Spec};
 
-use super::launch::First;
+use super::launch::{Face, Launch};
 use crate::failure::Failure;
 use crate::nearest;
 use crate::session::Session;
@@ -23,12 +23,9 @@ const MOST: u64 = 1 << 20;
 /// # Errors
 /// [`Failure::Usage`] for what is wrong in a file, [`Failure::Run`] for one that cannot be read and for a
 /// start that fails.
-pub(super) fn apply(
-    session: &mut Session,
-    first: &First,
-    metrics: Option<&Path>,
-) -> Result<(), Failure> {
-    if let Some(path) = metrics {
+pub(super) fn apply(session: &mut Session, launch: &Launch) -> Result<(), Failure> {
+    let first = &launch.first;
+    if let Some(path) = &launch.metrics_path {
         let config = MetricsConfig {
             metrics_path: path.to_string_lossy().into_owned(),
             emit_id: false,
@@ -46,6 +43,9 @@ pub(super) fn apply(
         return Ok(());
     };
     let spec: Spec = read("configuration", path)?;
+    if launch.face == Face::Firecracker {
+        refuse_own_keys(&spec, path)?;
+    }
     session
         .controller()
         .describe(spec)
@@ -53,6 +53,18 @@ pub(super) fn apply(
     session.start().map_err(Failure::run)?;
     log::info!("Successfully started microvm that was configured from one single json");
     Ok(())
+}
+
+/// Refuses what is a key of ravelin's file and none of Firecracker's.
+fn refuse_own_keys(spec: &Spec, path: &Path) -> Result<(), Failure> {
+    match spec.drives.iter().any(|drive| drive.serial.is_some()) {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "the configuration file {} is wrong: unknown field `serial`, which only ravelin's own drives have: \
+             leave it out, or start the VM with `ravelin api --config`",
+            path.display()
+        ))),
+    }
 }
 
 fn read<T: DeserializeOwned>(what: &str, path: &Path) -> Result<T, Failure> {

@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::logger;
 use crate::registry::{self, Registration, Registry};
 use crate::session::{
-    Mailbox, Manners, ProcessHost, Session, Signals, Surroundings, Watch, mailbox,
+    Ending, LastWord, Mailbox, Manners, ProcessHost, Session, Signals, Surroundings, Watch, mailbox,
 };
 
 /// Starts the VM and serves its socket to its end.
@@ -64,20 +64,38 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     };
     launch.ready.announce();
     let mut session = Session::new(controller, mailbox, around);
-    first::apply(&mut session, &launch.first, launch.metrics_path.as_deref())?;
-    let (ending, finish) = session.serve().map_err(Failure::run)?;
+    let ended = live(&mut session, &launch);
     launch.ready.stopping();
-    let last = last::word(face, ending, finish)?;
-    session.controller().tell(&Event::Ended {
-        reason: last.text.clone(),
-        exit_code: last.status,
-    });
-    session.say(&last.text);
+    tell_end(&mut session, &ended);
     drop(session);
+    // Also after a failure: what was answered is written, and the socket's file is gone.
     if let Some(server) = server {
         server.stop();
     }
+    let (ending, last) = ended?;
     Ok(last::leave(face, ending, last.status))
+}
+
+/// The VM's life, from what its command line says to its end.
+fn live(session: &mut Session, launch: &Launch) -> Result<(Ending, LastWord), Failure> {
+    first::apply(session, launch)?;
+    let (ending, finish) = session.serve().map_err(Failure::run)?;
+    Ok((ending, last::word(launch.face, ending, finish)?))
+}
+
+/// Says how it has ended to those who listen on the socket, and to the user; a failure the user hears later.
+fn tell_end(session: &mut Session, ended: &Result<(Ending, LastWord), Failure>) {
+    let (reason, exit_code) = match ended {
+        Ok((_, last)) => (last.text.clone(), last.status),
+        Err(failure) => (failure.text(), failure.status()),
+    };
+    session.controller().tell(&Event::Ended {
+        reason: reason.clone(),
+        exit_code,
+    });
+    if ended.is_ok() {
+        session.say(&reason);
+    }
 }
 
 /// A socket that accepts and is not served yet.

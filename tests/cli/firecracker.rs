@@ -239,6 +239,28 @@ fn a_wrong_level_is_a_wrong_configuration() {
 }
 
 #[test]
+fn a_key_that_only_ravelins_file_has_is_refused_and_the_socket_goes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, socket) = (directory.path().join("vm"), directory.path().join("api"));
+    let drive =
+        r#"{"drive_id": "a", "is_root_device": false, "path_on_host": "/x", "serial": "S"}"#;
+    let boot = r#""boot-source": {"kernel_image_path": "/x"}"#;
+    fs::write(&file, format!(r#"{{{boot}, "drives": [{drive}]}}"#)).unwrap();
+    let line = format!(
+        "--config-file {} --api-sock {}",
+        file.display(),
+        socket.display()
+    );
+    let output = firecracker(&line);
+    assert_eq!(output.status.code(), Some(CONFIGURATION), "{output:?}");
+    assert!(
+        stderr(&output).contains("unknown field `serial`"),
+        "{output:?}"
+    );
+    assert!(!socket.exists());
+}
+
+#[test]
 fn filters_of_ones_own_are_refused_and_not_dropped() {
     let output = firecracker("--seccomp-filter filter.bpf");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
