@@ -2,7 +2,7 @@
 
 use crate::guest::{Guest, Outcome};
 
-crate::tests!(boot:
+crate::tests!(
     STOCK => [
         the_stock_vmlinux_boots_by_pvh,
         the_stock_vmlinux_boots_by_the_64_bit_protocol,

@@ -13,7 +13,7 @@ use rustix::termios::{LocalModes, Termios, tcgetattr};
 use crate::guest::{Guest, Running};
 use crate::transcript::Transcript;
 
-crate::tests!(console:
+crate::tests!(
     TRIMMED => [
         ctrl_a_x_ends_the_guest_and_gives_130,
         ctrl_a_c_shows_the_keys_and_the_guest_goes_on,

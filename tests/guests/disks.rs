@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::guest::Guest;
 use crate::kit;
 
-crate::tests!(disks:
+crate::tests!(
     STOCK => [
         a_stock_guest_mounts_an_ext4_root_for_writing,
     ],

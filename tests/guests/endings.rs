@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::guest::Guest;
 
-crate::tests!(endings:
+crate::tests!(
     STOCK => [
         a_stock_guest_that_powers_off_gives_0,
         a_stock_guest_obeys_the_power_button,

@@ -147,7 +147,8 @@ impl Guest {
 }
 
 impl Running {
-    fn new(mut ravelin: Child, console: Transcript) -> Self {
+    /// A process whose stderr is a pipe, and what its guest says.
+    pub(crate) fn new(mut ravelin: Child, console: Transcript) -> Self {
         Self {
             deadline: Instant::now() + LIFETIME,
             input: ravelin.stdin.take(),
@@ -173,6 +174,11 @@ impl Running {
             "ravelin never said `{marker}`: {}",
             self.so_far()
         );
+    }
+
+    /// What the guest has said so far.
+    pub(crate) fn said(&self) -> String {
+        self.console.text()
     }
 
     /// Types a line.

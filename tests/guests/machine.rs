@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::guest::Guest;
 use crate::kit;
 
-crate::tests!(machine:
+crate::tests!(
     STOCK => [
         a_stock_guest_has_4_vcpus_online,
         a_stock_guest_runs_in_256_mib,

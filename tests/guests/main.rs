@@ -11,6 +11,7 @@
 //! | `RAVELIN_KIT` | a file with the kit's paths as `tools/guest --json` prints them, in place of a call of it |
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+mod api;
 mod boot;
 mod console;
 mod disks;
@@ -25,18 +26,28 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// A test: what it is called, which files of the kit it needs, and itself.
+/// A test: where it stands, which files of the kit it needs, and itself.
 struct Test {
-    name: &'static str,
+    /// With the crate's name first, which [`Test::name`] leaves out.
+    path: &'static str,
     needs: &'static [&'static str],
     body: fn(),
 }
 
-/// The tests of a module, named `MODULE::FUNCTION`, with the files of the kit that each of them needs.
+impl Test {
+    /// What it is called: `MODULE::FUNCTION`.
+    fn name(&self) -> &'static str {
+        self.path
+            .split_once("::")
+            .map_or(self.path, |(_, name)| name)
+    }
+}
+
+/// The tests of the module this stands in, with the files of the kit that each of them needs.
 macro_rules! tests {
-    ($module:ident: $($needs:ident => [$($body:ident),* $(,)?]),* $(,)?) => {
+    ($($needs:ident => [$($body:ident),* $(,)?]),* $(,)?) => {
         pub(crate) const TESTS: &[crate::Test] = &[$($(crate::Test {
-            name: concat!(stringify!($module), "::", stringify!($body)),
+            path: concat!(module_path!(), "::", stringify!($body)),
             needs: crate::kit::$needs,
             body: $body,
         }),*),*];
@@ -59,25 +70,30 @@ fn main() -> ExitCode {
         console::TESTS,
         endings::TESTS,
     ];
-    let trials = tests.into_iter().flatten().map(|test| {
-        let missing = if required || obstacle.is_some() {
-            None
-        } else {
-            kit::missing(test.needs)
-        };
-        if let Some(name) = missing {
-            eprintln!(
-                "guests: SKIPPED {}: the guest kit has no {name}: run tools/guest all",
-                test.name
-            );
-        }
-        let ignored = obstacle.is_some() || missing.is_some();
-        Trial::test(test.name, move || {
-            (test.body)();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    });
+    let trials = tests
+        .iter()
+        .chain(api::TESTS)
+        .copied()
+        .flatten()
+        .map(|test| {
+            let missing = if required || obstacle.is_some() {
+                None
+            } else {
+                kit::missing(test.needs)
+            };
+            if let Some(name) = missing {
+                eprintln!(
+                    "guests: SKIPPED {}: the guest kit has no {name}: run tools/guest all",
+                    test.name()
+                );
+            }
+            let ignored = obstacle.is_some() || missing.is_some();
+            Trial::test(test.name(), move || {
+                (test.body)();
+                Ok(())
+            })
+            .with_ignored_flag(ignored)
+        });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::guest::{Guest, Outcome};
 
-crate::tests!(network:
+crate::tests!(
     STOCK => [
         a_stock_guest_gets_20_mb_over_tcp_and_gives_them_back,
     ],
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FRAME: u64 = 1514;
 
 /// Runs `test` in a network namespace in which it may do everything.
-fn in_own_network<F: FnOnce()>(test: F) {
+pub(crate) fn in_own_network<F: FnOnce()>(test: F) {
     if std::env::var_os(INSIDE).is_some() {
         return test();
     }
@@ -94,7 +94,7 @@ fn serve(data: Vec<u8>) -> Receiver<Vec<u8>> {
 }
 
 /// Gives the host an address on the guest's tap.
-fn address(tap: &str) {
+pub(crate) fn address(tap: &str) {
     let status = Command::new("ip")
         .args(["address", "add", "10.9.0.1/24", "dev", tap])
         .status();
