@@ -1,6 +1,6 @@
 //! Where the guest's output goes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -53,17 +53,26 @@ impl Sink {
         Ok(Self::over(Some(file)))
     }
 
-    /// A file, created or emptied.
+    /// A file, created or emptied, or a pipe, which needs no reader yet.
     ///
     /// # Errors
-    /// When it cannot be.
+    /// When it cannot be, or is a disk: nobody wants a console's words over a filesystem.
     pub(crate) fn file(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(flags())
-            .open(path)?;
+        let open = |pipe: bool| {
+            OpenOptions::new()
+                // A pipe that is open for reading has a reader (`fifo(7)`).
+                .read(pipe)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .custom_flags(flags())
+                .open(path)
+        };
+        let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
+        let file = open(is_pipe)?;
+        if file.metadata()?.file_type().is_block_device() {
+            return Err(io::Error::other("it is a disk"));
+        }
         Ok(Self::over(Some(file)))
     }
 
@@ -161,6 +170,8 @@ fn flags() -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -170,6 +181,21 @@ mod tests {
         let mut parts = vec![b"world".to_vec(), b"hello ".to_vec()];
         assert!(sink.pump(|_| parts.pop().unwrap_or_default()));
         assert_eq!(std::fs::read(file.path()).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_waits_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).unwrap();
+        let mut sink = Sink::file(&path).unwrap();
+        assert!(!sink.pump(|most| vec![b'x'; most]), "full, and not lost");
+        let mut reader = File::open(&path).unwrap();
+        let mut some = vec![0; 2 * CHUNK];
+        reader.read_exact(&mut some).unwrap();
+        assert!(sink.pump(|_| Vec::new()), "goes on when it is read");
     }
 
     #[test]
