@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::process::getpgrp;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
 /// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
 /// finds it.
@@ -34,6 +35,16 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         restore();
+    }
+}
+
+/// Whether what stdin has may be read. That of a terminal in whose background this process is may not: the kernel
+/// stops whoever tries, or changes the terminal (`termios(3)`, SIGTTIN and SIGTTOU).
+pub(crate) fn may_be_read() -> bool {
+    match tcgetpgrp(io::stdin().as_fd()) {
+        Ok(group) => group == getpgrp(),
+        // No terminal, or nobody's.
+        Err(_) => true,
     }
 }
 

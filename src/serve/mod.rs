@@ -20,6 +20,7 @@ use crate::api::FIRECRACKER_VERSION;
 use crate::api::http::{EventSink, EventSource, Limits, Listener, Server, events};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
+use crate::console::terminal;
 use crate::failure::Failure;
 use crate::logger;
 use crate::registry::{self, Registration, Registry};
@@ -47,7 +48,7 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     let around = Surroundings {
         sink: Sink::stdout().map_err(Failure::run)?,
         sinks,
-        has_input: true,
+        has_input: terminal::may_be_read(),
         signals,
         progress: Progress::new(false),
         timeout: None,

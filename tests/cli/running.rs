@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
-use crate::fake::{Place, json_of, stderr};
+use crate::fake::{Place, RAVELIN, json_of, stderr};
 use crate::guest::{Guest, Kernel};
 use crate::real::Api;
 
@@ -154,6 +155,36 @@ fn a_file_that_another_has_locked_is_not_taken_for_the_one_before_of_that_path()
     other.unlock().unwrap();
     vm.ctl(&format!("drive data --path {path}"));
     assert!(other.try_lock().is_err(), "the VM has it now");
+}
+
+#[test]
+fn a_vm_in_the_background_of_a_terminal_is_not_stopped_by_it() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let kernel = Guest::default().power_off().kernel();
+    let file = place.path().join("vm.config");
+    let config = json!({ "boot-source": { "kernel_image_path": kernel.path() } });
+    fs::write(&file, config.to_string()).unwrap();
+    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&user).unwrap();
+    unlockpt(&user).unwrap();
+    let path = ptsname(&user, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    // A shell with job control has the terminal, and what it starts with `&` is in a group of its own.
+    let script =
+        "\"$0\" api --name web --config \"$1\" & wait $!; code=$?; kill -9 $! 2>&-; exit $code";
+    let mut shell = std::process::Command::new("setsid");
+    shell.args(["--ctty", "--wait", "bash", "-mc", script, RAVELIN]);
+    shell.arg(&file).env("RAVELIN_RUNTIME_DIR", place.path());
+    shell.stdin(terminal.try_clone().unwrap()).stderr(terminal);
+    let output = shell.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]
