@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Callable
 
-from . import host, smaps
+from . import api, host, smaps
 from .monitors import MEMORY_MIB, Guest
 from .process import MARK, Process
 
@@ -41,6 +41,10 @@ class Bench:
     def start(self, monitor, guest):
         """Starts `guest` under `monitor`."""
         return Process(monitor.argv(self.kernel, guest, self.scratch))
+
+    def serve(self, monitor, path):
+        """Starts `monitor` with a socket at `path`."""
+        return Process(monitor.api_argv(path))
 
     def calibrate(self, monitor):
         """Measures the cycle counter against this machine's clock."""
@@ -119,6 +123,25 @@ def _blocks():
         yield from _block(kind, "128 KiB", 131_072, 8, 20_000, {"read": "> 40,000 (1.2 x)"})
 
 
+def _apis():
+    def one(run, *figures):
+        return Experiment(figures, run)
+
+    yield one(api.accepts, Figure("api exec to socket accepts", "ms", 2, "< 1.0 minimum, 1.4 median (0.7 x)"))
+    yield one(
+        api.instance_start,
+        Figure("api InstanceStart to first guest instruction", "ms", 2, "< 3.0 minimum, 3.7 median (0.35 x)"),
+    )
+    yield one(api.round_trip, Figure("api GET / round trip", "us", aim="< 150"))
+    yield one(api.idle, Figure("api idle private dirty", "KiB", aim="< 300"), Figure("api idle PSS", "KiB"))
+    yield one(
+        api.running,
+        Figure("api with disk and tap private dirty", "KiB"),
+        Figure("api with disk and tap threads", "", aim="<= 5"),
+        Figure("api with disk and tap open files", "", aim="< 25"),
+    )
+
+
 EXPERIMENTS = (
     Experiment(
         (Figure("exec to first guest instruction", "ms", 2, "about 4 minimum (0.4 x)"),), start, devices=False
@@ -135,6 +158,7 @@ EXPERIMENTS = (
         memory,
         devices=False,
     ),
+    *_apis(),
     *_blocks(),
     Experiment((Figure("net send 64 B depth 1", "pps", aim="> 35,000 (1.3 x)"),), net(64, 1, 20_000)),
     Experiment((Figure("net send 64 B batched", "pps", aim="> 537,000 (1.25 x)"),), net(64, 128, 400_000)),

@@ -32,6 +32,10 @@ class Ravelin:
             argv += ["--net", f"tap={guest.tap}"]
         return argv
 
+    def api_argv(self, path):
+        """The command line that serves a socket at `path`."""
+        return [self.binary, "api", "--quiet", "--api-sock", path]
+
 
 class Firecracker:
     """Any monitor that takes `--no-api --config-file FILE` with Firecracker's names in FILE."""
@@ -46,6 +50,10 @@ class Firecracker:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(self.config(kernel, guest), file)
         return [self.binary, "--no-api", "--config-file", path]
+
+    def api_argv(self, path):
+        """The command line that serves a socket at `path`."""
+        return [self.binary, "--api-sock", path]
 
     @staticmethod
     def config(kernel, guest):

@@ -1,10 +1,15 @@
 """The parts of tools/bench that need no monitor."""
 
 import json
+import os
+import socket
+import tempfile
+import threading
+import time
 import unittest
 from types import SimpleNamespace
 
-from bench import report, smaps
+from bench import api, report, smaps
 from bench.experiments import EXPERIMENTS, Figure
 from bench.monitors import Firecracker, Guest, Ravelin
 
@@ -57,6 +62,56 @@ class Monitors(unittest.TestCase):
         self.assertEqual(config["drives"][0]["io_engine"], "Async")
         self.assertEqual(config["network-interfaces"][0]["host_dev_name"], "bench0")
         self.assertEqual(config["machine-config"]["mem_size_mib"], 128)
+
+
+class Api(unittest.TestCase):
+    """A client against a socket that says what it is told to."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "s")
+        self.server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.addCleanup(self.server.close)
+        self.server.bind(self.path)
+        self.server.listen()
+        self.asked = b""
+        # Only the process's end would be asked about: there is none before the socket accepts.
+        process = SimpleNamespace(started=time.perf_counter(), pid=os.getpid(), failed=RuntimeError)
+        self.client = api.Client(process, self.path)
+
+    def serve(self, *answers):
+        """Gives `answers`, each after something was read."""
+
+        def work():
+            peer, _ = self.server.accept()
+            with peer:
+                for answer in answers:
+                    self.asked += peer.recv(65536)
+                    peer.sendall(answer)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        self.addCleanup(thread.join, 10)
+        self.client.connect()
+        self.addCleanup(self.client.socket.close)
+
+    def test_an_answer_is_read_to_its_end(self):
+        self.serve(b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n{}", b"HTTP/1.1 204 \r\n\r\n")
+        self.assertEqual(self.client.ask("GET", "/"), b"{}")
+        self.assertEqual(self.client.ask("PUT", "/actions", {"action_type": "InstanceStart"}), b"")
+        self.assertTrue(self.asked.endswith(b'\r\nContent-Length: 32\r\n\r\n{"action_type": "InstanceStart"}'), self.asked)
+
+    def test_a_refusal_ends_the_experiment_with_what_was_said(self):
+        self.serve(b'HTTP/1.1 400 \r\nContent-Length: 21\r\n\r\n{"fault_message":"x"}')
+        with self.assertRaisesRegex(RuntimeError, "fault_message"):
+            self.client.ask("GET", "/")
+
+    def test_half_an_answer_is_not_a_whole_one(self):
+        whole = b"HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n{}"
+        for length in range(len(whole)):
+            self.assertFalse(api._is_whole(whole[:length]), length)
+        self.assertTrue(api._is_whole(whole))
 
 
 class Report(unittest.TestCase):
