@@ -1,6 +1,7 @@
 //! The `ravelin` command: parse, run, exit code. The only place where an error chain is printed.
 
 mod api;
+mod audit;
 mod cli;
 mod console;
 mod failure;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use vmm::host::{Level, Report, Row, Section, Verdict, examine};
 
-use super::style::Style;
+use super::style::{Style, capitalised, indented};
 use crate::failure::FAILED;
 
 const AFTER_HELP: &str = "\
@@ -136,38 +136,6 @@ fn write_advice(out: &mut String, advice: &str, title_width: usize, style: Style
     let _ = writeln!(out, "{:margin$}{ARROW}{advice}", "");
 }
 
-/// Breaks `text` between words so that it fits right of a margin; the first line's margin is the caller's.
-fn indented(text: &str, margin: usize, width: Option<usize>) -> String {
-    /// A terminal too narrow for words beside the margin gets unbroken lines.
-    const NARROWEST: usize = 24;
-    let room = match width.and_then(|width| width.checked_sub(margin)) {
-        Some(room) if room >= NARROWEST => room,
-        _ => return text.to_owned(),
-    };
-    let mut out = String::new();
-    let mut used = 0;
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if used > 0 && used + 1 + length > room {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', margin));
-            used = 0;
-        } else if used > 0 {
-            out.push(' ');
-            used += 1;
-        }
-        out.push_str(word);
-        used += length;
-    }
-    out
-}
-
-fn capitalised(sentence: &str) -> String {
-    let mut chars = sentence.chars();
-    let first = chars.next().map(|c| c.to_ascii_uppercase());
-    first.into_iter().chain(chars).chain(['.']).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,13 +176,5 @@ mod tests {
         };
         let text = text(&report(), style);
         assert!(text.contains("  \x1b[33mwarning\x1b[0m  swap"), "{text}");
-    }
-
-    #[test]
-    fn long_evidence_is_broken_between_words_at_the_margin() {
-        let broken = indented("one two three four five six seven", 4, Some(28));
-        assert_eq!(broken, "one two three four five\n    six seven");
-        assert_eq!(indented("one two", 4, Some(10)), "one two");
-        assert_eq!(indented("one two", 4, None), "one two");
     }
 }

@@ -1,6 +1,7 @@
 //! The subcommands, one module each, and how they end.
 
 mod api;
+mod audit;
 mod client;
 mod completions;
 mod ctl;
@@ -44,6 +45,7 @@ enum Command {
     Ps(ps::Args),
     Ctl(Box<ctl::Args>),
     Doctor(doctor::Args),
+    Audit(audit::Args),
     Completions(completions::Args),
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&args),
         Command::Ctl(args) => ctl::run(*args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
+        Command::Audit(args) => audit::run(&args),
         Command::Completions(args) => Ok(completions::run(&args)),
     };
     done.unwrap_or_else(|failure| failure.report())

@@ -119,6 +119,39 @@ pub(super) fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// Breaks `text` between words so that it fits right of a margin; the first line's margin is the caller's.
+pub(super) fn indented(text: &str, margin: usize, width: Option<usize>) -> String {
+    /// A terminal too narrow for words beside the margin gets unbroken lines.
+    const NARROWEST: usize = 24;
+    let room = match width.and_then(|width| width.checked_sub(margin)) {
+        Some(room) if room >= NARROWEST => room,
+        _ => return text.to_owned(),
+    };
+    let mut out = String::new();
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', margin));
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+    out
+}
+
+/// A sentence of a report's summary, as it stands alone.
+pub(super) fn capitalised(sentence: &str) -> String {
+    let mut chars = sentence.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(chars).chain(['.']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,5 +179,13 @@ mod tests {
         let rows = [[Cell::from("a\x1b[2J\nb")]];
         let text = Style::PLAIN.table(["X"], &rows);
         assert_eq!(text, "X\na\\u{1b}[2J\\nb\n");
+    }
+
+    #[test]
+    fn long_evidence_is_broken_between_words_at_the_margin() {
+        let broken = indented("one two three four five six seven", 4, Some(28));
+        assert_eq!(broken, "one two three four five\n    six seven");
+        assert_eq!(indented("one two", 4, Some(10)), "one two");
+        assert_eq!(indented("one two", 4, None), "one two");
     }
 }

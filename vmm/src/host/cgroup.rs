@@ -48,9 +48,9 @@ fn invisible(version: &str) -> Finding {
     )
 }
 
-/// A mounted hierarchy (cgroups(7)).
+/// A mounted hierarchy of control groups (cgroups(7)).
 #[derive(Debug, PartialEq, Eq)]
-struct Hierarchy {
+pub struct Hierarchy {
     mount: PathBuf,
     /// The directory of the hierarchy that stands at the mount.
     root: PathBuf,
@@ -59,7 +59,7 @@ struct Hierarchy {
 }
 
 /// The hierarchies in the text of `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
-fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     mountinfo.lines().filter_map(hierarchy).collect()
 }
 
@@ -89,9 +89,14 @@ fn hierarchy(line: &str) -> Option<Hierarchy> {
 }
 
 impl Hierarchy {
-    /// The directory of this process's group, from the text of `/proc/self/cgroup` (cgroups(7)): lines
+    /// The names of its controllers in version 1; `None` for version 2.
+    pub fn controllers(&self) -> Option<&[String]> {
+        self.controllers.as_deref()
+    }
+
+    /// The directory of a process's group, from the text of its `/proc/PID/cgroup` (cgroups(7)): lines
     /// `9:memory:/path`, and `0::/path` for version 2.
-    fn own_group(&self, own: &str) -> Option<PathBuf> {
+    pub fn own_group(&self, own: &str) -> Option<PathBuf> {
         let path = own.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let controllers = fields.next()?;

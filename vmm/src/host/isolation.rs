@@ -107,7 +107,7 @@ fn seccomp(trial: Result<(), TrialError>, kill: io::Result<()>) -> Finding {
     )
 }
 
-fn look_at_modules() -> Finding {
+pub(super) fn look_at_modules() -> Finding {
     let listed = read::text("/sys/kernel/security/lsm").or_else(|_| {
         let ids = syscalls::security_modules()?;
         let names: Vec<_> = ids.into_iter().map(module_name).collect();

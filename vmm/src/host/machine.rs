@@ -20,15 +20,9 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "cpu-vulnerabilities",
             "CPU vulnerabilities",
-            vulnerabilities(&weaknesses(Path::new(
-                "/sys/devices/system/cpu/vulnerabilities",
-            ))),
+            look_at_vulnerabilities(),
         ),
-        row(
-            "smt",
-            "SMT",
-            smt(&read::text("/sys/devices/system/cpu/smt/active")),
-        ),
+        row("smt", "SMT", look_at_smt()),
         row(
             "memory",
             "memory",
@@ -41,12 +35,29 @@ pub(super) fn rows() -> Vec<Row> {
                 huge_pages(text, transparent.as_deref().ok())
             }),
         ),
-        row("ksm", "KSM", ksm(&read::text("/sys/kernel/mm/ksm/run"))),
-        row("swap", "swap", swap(read::text("/proc/swaps"))),
+        row("ksm", "KSM", look_at_ksm()),
+        row("swap", "swap", look_at_swap()),
     ]
 }
 
-fn unreadable(path: &str, error: &io::Error) -> Finding {
+pub(super) fn look_at_vulnerabilities() -> Finding {
+    let directory = Path::new("/sys/devices/system/cpu/vulnerabilities");
+    vulnerabilities(&weaknesses(directory))
+}
+
+pub(super) fn look_at_smt() -> Finding {
+    smt(&read::text("/sys/devices/system/cpu/smt/active"))
+}
+
+pub(super) fn look_at_ksm() -> Finding {
+    ksm(&read::text("/sys/kernel/mm/ksm/run"))
+}
+
+pub(super) fn look_at_swap() -> Finding {
+    swap(read::text("/proc/swaps"))
+}
+
+pub(super) fn unreadable(path: &str, error: &io::Error) -> Finding {
     Finding::unknown(format!("{path}: {error}"), "mount /proc and /sys")
 }
 

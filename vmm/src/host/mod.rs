@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod devices;
+mod hardening;
 mod isolation;
 mod kind;
 mod kvm;
@@ -13,8 +14,11 @@ mod probe;
 mod read;
 mod report;
 mod seccomp;
+mod storage;
 mod syscalls;
 
+pub use cgroup::{Hierarchy, hierarchies};
+pub use hardening::harden;
 pub use report::{Finding, Level, Report, Row, Section, Verdict};
 
 use crate::kvm::DEVICE;

@@ -85,6 +85,18 @@ pub(super) fn security_modules() -> io::Result<Vec<u64>> {
     Ok(ids.iter().copied().take(count).collect())
 }
 
+/// The status bits of the kernel's clock (adjtimex(2), `STA_UNSYNC` and others): nothing is adjusted.
+///
+/// # Errors
+/// What the kernel or a seccomp filter answered.
+pub(super) fn clock_status() -> io::Result<i32> {
+    // SAFETY: a `timex` holds integers only, for which zero is a value.
+    let mut clock: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: with `modes` 0 the kernel only writes to `clock`, which outlives the call.
+    answer(unsafe { libc::adjtimex(&raw mut clock) }.into())?;
+    Ok(clock.status)
+}
+
 /// Makes a user namespace in a child process that ends at once, and a mount namespace inside it: some
 /// kernels give the first to everybody and no rights in it.
 ///

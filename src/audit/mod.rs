@@ -1,0 +1,110 @@
+//! Which walls stand around a running monitor: the checks of `ravelin audit`.
+//!
+//! Each check is a function from text, bytes or numbers to a [`Finding`], with a thin reader around it. Which
+//! walls there are and which must stand is one table ([`policy`]). **Absence of data is never green.** The
+//! process is only looked at; to read its filters each thread stands still for a moment ([`filter`]).
+
+mod cgroup;
+mod descriptors;
+mod filter;
+mod identity;
+mod memory;
+mod namespaces;
+mod policy;
+mod proc;
+mod report;
+mod rlimits;
+mod threads;
+
+use std::io;
+use std::path::PathBuf;
+
+pub(crate) use self::policy::Policy;
+use self::policy::Section;
+use self::proc::Process;
+use self::report::Seen;
+pub(crate) use self::report::{Finding, Report, Row, State, Subject, Verdict};
+pub(crate) use self::threads::Thread;
+
+/// Looks at the host, and at a process if one is named.
+///
+/// # Errors
+/// When the process is gone.
+pub(crate) fn examine(target: Option<Subject>, policy: &Policy) -> io::Result<Report> {
+    let mut seen = Seen::default();
+    let mut files = Vec::new();
+    if let Some(target) = &target {
+        let process = Process::new(target.pid);
+        seen = look_at(&process, policy)?;
+        files = descriptors::storage(&process, &seen.descriptors);
+    }
+    if policy.shows(Section::Host) {
+        seen.findings.extend(host(&files));
+    }
+    Ok(Report::new(target, seen, policy))
+}
+
+fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
+    let mut threads = threads::read(process)?;
+    let mut findings = identity::look(process, &threads);
+    findings.extend(namespaces::look(process, &threads));
+    // No thread stands still for what nobody asked.
+    if policy.shows(Section::Syscalls) {
+        findings.extend(filter::look(&mut threads));
+    }
+    let found = descriptors::read(process);
+    findings.push(("descriptors", descriptors::judge(&found)));
+    findings.extend(memory::look(process));
+    findings.extend(cgroup::look(process));
+    findings.extend(rlimits::look(process));
+    Ok(Seen {
+        findings,
+        threads,
+        descriptors: found.unwrap_or_default(),
+    })
+}
+
+fn host(files: &[PathBuf]) -> Vec<(&'static str, Finding)> {
+    let known = |id: &str| policy::WALLS.iter().find(|wall| wall.id == id);
+    vmm::host::harden(files)
+        .into_iter()
+        .filter_map(|row| Some((known(&row.id)?.id, row.finding.into())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn this_process() -> Option<Subject> {
+        Some(Subject {
+            name: None,
+            pid: std::process::id(),
+        })
+    }
+
+    #[test]
+    fn every_wall_of_the_table_is_looked_at() {
+        let report = examine(this_process(), &Policy::standard()).unwrap();
+        for wall in &policy::WALLS {
+            let rows = report.rows.iter().filter(|row| row.id == wall.id);
+            assert_eq!(rows.count(), 1, "{}", wall.id);
+        }
+    }
+
+    #[test]
+    fn without_a_process_only_the_host_is_looked_at() {
+        let report = examine(None, &Policy::standard()).unwrap();
+        assert!(report.rows.iter().all(|row| row.section == Section::Host));
+        assert_eq!(report.required_walls_stand, Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        let gone = Some(Subject {
+            name: None,
+            pid: u32::MAX,
+        });
+        assert!(examine(gone, &Policy::standard()).is_err());
+    }
+}
