@@ -53,13 +53,16 @@ fn path_with_ravelin() -> OsString {
 #[test]
 fn the_examples_of_the_guide_print_what_stands_there() {
     let directory = tempfile::tempdir().unwrap();
-    let examples = examples(&page("run.md"));
-    assert!(examples.len() > 5, "{examples:?}");
-    for example in examples {
+    let pages = ["run.md", "audit.md"].map(|name| examples(&page(name)));
+    for page in &pages {
+        assert!(page.len() > 4, "{page:?}");
+    }
+    for example in pages.iter().flatten() {
         let output = Command::new("sh")
             .args(["-c", &format!("exec 2>&1; {}", example.command)])
             .current_dir(directory.path())
             .env("PATH", path_with_ravelin())
+            .env("RAVELIN_RUNTIME_DIR", directory.path())
             .output()
             .unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
@@ -91,6 +94,28 @@ fn the_guide_names_every_flag_of_the_help() {
     assert!(flags.len() > 15, "{flags:?}");
     for flag in flags {
         assert!(names(&guide, &flag), "{flag}");
+    }
+}
+
+#[test]
+fn the_page_of_the_audit_names_every_flag_and_wall() {
+    let page = page("audit.md");
+    for flag in flags(&["audit"]) {
+        assert!(names(&page, &flag), "{flag}");
+    }
+    let own = std::process::id().to_string();
+    let output = Command::new(RAVELIN)
+        .args(["audit", &own, "--json"])
+        .output()
+        .unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.len() > 40, "{report:#}");
+    for row in rows {
+        let star = if row["required"] == true { "\\*" } else { "" };
+        let id = row["id"].as_str().unwrap();
+        let named = page.contains(&format!("| `{id}`{star} |"));
+        assert!(named, "{id}{star}");
     }
 }
 

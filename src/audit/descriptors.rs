@@ -93,9 +93,14 @@ pub(super) fn judge(found: &io::Result<Vec<Descriptor>>) -> Finding {
     }
 }
 
-/// Files and block devices that may hold a disk, as paths that lead to them from here.
+/// Files and block devices that may hold a disk, as paths that lead to them from here: those that are open
+/// for reading. What is only written is a log.
 pub(super) fn storage(process: &Process, found: &[Descriptor]) -> Vec<PathBuf> {
-    let holds = |one: &&Descriptor| ["file", "block device"].contains(&one.kind.as_str());
+    let holds = |one: &&Descriptor| {
+        let info = process.text(&format!("fdinfo/{}", one.fd));
+        let is_log = info.is_ok_and(|info| only_written(&info));
+        ["file", "block device"].contains(&one.kind.as_str()) && !is_log
+    };
     let mut paths: Vec<_> = found
         .iter()
         .filter(holds)
@@ -112,6 +117,15 @@ pub(super) fn storage(process: &Process, found: &[Descriptor]) -> Vec<PathBuf> {
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// Whether the text of `/proc/PID/fdinfo/N` (proc_pid_fdinfo(5)) is that of a file open for writing only.
+fn only_written(info: &str) -> bool {
+    const ACCESS: u32 = 0o3;
+    const WRITE_ONLY: u32 = 0o1;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & ACCESS == WRITE_ONLY)
 }
 
 fn same(one: &Path, other: &Path) -> bool {
@@ -288,10 +302,13 @@ mod tests {
     fn a_file_is_a_place_for_a_disk_and_a_directory_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("disk");
-        let file = File::create(&path).unwrap();
+        let log = File::create(&path).unwrap();
+        let file = File::open(&path).unwrap();
         let process = Process::new(std::process::id());
         let open = of_this_process(file.as_raw_fd());
         assert_eq!(storage(&process, &[open]), [path]);
+        let log = of_this_process(log.as_raw_fd());
+        assert!(log.expected && storage(&process, &[log]).is_empty());
         let directory = File::open(dir.path()).unwrap();
         let directory = of_this_process(directory.as_raw_fd());
         assert!(!directory.expected, "{directory:?}");

@@ -121,12 +121,22 @@ pub(crate) const WALLS: [Wall; 49] = [
     wanted(Host, "unprivileged-userns", "user namespaces for root only"),
 ];
 
-/// A word that is no wall and no section.
+/// Why walls cannot be chosen so.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is no wall: {known} or an id of `ravelin audit --json` was expected")]
-pub(crate) struct NoSuchWall {
-    given: String,
-    known: String,
+pub(crate) enum PolicyError {
+    /// A word that is no wall and no section.
+    #[error("`{given}` is no wall: {known} or an id of `ravelin audit --json` was expected")]
+    NoSuchWall {
+        /// The word.
+        given: String,
+        /// The sections.
+        known: String,
+    },
+    /// To look away from a wall must not make it stand.
+    #[error(
+        "`{0}` is required and would not be looked at: name it in --only as well, or do not require it"
+    )]
+    NotShown(&'static str),
 }
 
 /// Which walls are shown, and which of them must stand.
@@ -134,6 +144,8 @@ pub(crate) struct NoSuchWall {
 pub(crate) struct Policy {
     shown: Vec<&'static Wall>,
     required: Vec<&'static str>,
+    /// Whether the user said what is required.
+    is_chosen: bool,
 }
 
 impl Policy {
@@ -143,25 +155,36 @@ impl Policy {
         Self {
             required: required.map(|wall| wall.id).collect(),
             shown: WALLS.iter().collect(),
+            is_chosen: false,
         }
     }
 
     /// Requires these walls, or sections of walls, and no others.
     ///
     /// # Errors
-    /// When a word is no wall and no section.
-    pub(crate) fn require(mut self, words: &[String]) -> Result<Self, NoSuchWall> {
+    /// When a word is no wall and no section, or a wall is not shown.
+    pub(crate) fn require(mut self, words: &[String]) -> Result<Self, PolicyError> {
         self.required = named(words)?.iter().map(|wall| wall.id).collect();
-        Ok(self)
+        self.is_chosen = true;
+        self.checked()
     }
 
-    /// Shows these walls, or sections of walls, and no others. What is not shown is not required.
+    /// Shows these walls, or sections of walls, and no others. Of the table's required walls those that are
+    /// not shown are not required.
     ///
     /// # Errors
-    /// When a word is no wall and no section.
-    pub(crate) fn only(mut self, words: &[String]) -> Result<Self, NoSuchWall> {
+    /// When a word is no wall and no section, or a wall that the user requires is not shown.
+    pub(crate) fn only(mut self, words: &[String]) -> Result<Self, PolicyError> {
         self.shown = named(words)?;
-        Ok(self)
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self, PolicyError> {
+        let is_shown = |id: &&&str| self.shown().any(|wall| wall.id == **id);
+        match self.required.iter().find(|id| !is_shown(id)) {
+            Some(hidden) if self.is_chosen => Err(PolicyError::NotShown(hidden)),
+            _ => Ok(self),
+        }
     }
 
     /// The walls to show, in the table's order.
@@ -186,14 +209,14 @@ impl Policy {
 }
 
 /// The walls of these words, in the table's order.
-fn named(words: &[String]) -> Result<Vec<&'static Wall>, NoSuchWall> {
+fn named(words: &[String]) -> Result<Vec<&'static Wall>, PolicyError> {
     let means = |word: &String, wall: &Wall| *word == wall.id || *word == wall.section.word();
     if let Some(given) = words
         .iter()
         .find(|word| !WALLS.iter().any(|wall| means(word, wall)))
     {
         let sections = [Identity, Namespaces, Syscalls, Holdings, Limits, Host];
-        return Err(NoSuchWall {
+        return Err(PolicyError::NoSuchWall {
             given: given.clone(),
             known: sections.map(Section::word).join(", "),
         });
@@ -224,6 +247,16 @@ mod tests {
         assert!(!policy.requires("capabilities"));
         let policy = Policy::standard().require(&words(&["namespaces"])).unwrap();
         assert!(policy.requires("ns-net") && !policy.requires("capabilities"));
+    }
+
+    #[test]
+    fn a_wall_that_is_asked_for_is_not_looked_away_from() {
+        let policy = Policy::standard().require(&words(&["root"])).unwrap();
+        let error = policy.only(&words(&["host"])).unwrap_err();
+        assert_eq!(error, PolicyError::NotShown("root"));
+        let policy = Policy::standard().only(&words(&["host"])).unwrap();
+        let error = policy.require(&words(&["root"])).unwrap_err();
+        assert_eq!(error, PolicyError::NotShown("root"));
     }
 
     #[test]

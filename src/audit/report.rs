@@ -206,8 +206,9 @@ fn judge(rows: &[Row], missing: Option<&Wall>) -> (Verdict, String) {
     };
     let (down, dark) = (named(State::Absent), named(State::NotTestable));
     if !down.is_empty() {
+        let verb = if down.len() == 1 { "does" } else { "do" };
         let text = format!(
-            "{} of {} required walls do not stand: {}",
+            "{} of {} required walls {verb} not stand: {}",
             down.len(),
             required.len(),
             down.join(", ")
@@ -223,7 +224,10 @@ fn judge(rows: &[Row], missing: Option<&Wall>) -> (Verdict, String) {
         let text = "nothing that was looked at is required";
         (Verdict::Yes, text.to_owned())
     } else {
-        let text = format!("all {} required walls stand", required.len());
+        let text = match required.len() {
+            1 => "the required wall stands".to_owned(),
+            count => format!("all {count} required walls stand"),
+        };
         (Verdict::Yes, text)
     }
 }
@@ -253,7 +257,7 @@ mod tests {
         ];
         let report = report(&findings, &["ns-net", "ns-pid"]);
         assert_eq!(report.required_walls_stand, Verdict::No);
-        let expected = "1 of 2 required walls do not stand: ns-net";
+        let expected = "1 of 2 required walls does not stand: ns-net";
         assert_eq!(report.summary, expected);
     }
 

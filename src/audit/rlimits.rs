@@ -86,14 +86,14 @@ Max file size             1048576              1048576              bytes
 Max locked memory         what                 what                 bytes
 ";
 
-    fn found(id: &str, text: io::Result<String>) -> Finding {
+    fn found(id: &str, text: &io::Result<String>) -> Finding {
         let limit = LIMITS.iter().find(|limit| limit.id == id).unwrap();
-        judge(&text, limit)
+        judge(text, limit)
     }
 
     #[test]
     fn the_hard_limit_counts() {
-        let found = |id| found(id, Ok(TEXT.to_owned()));
+        let found = |id| found(id, &Ok(TEXT.to_owned()));
         assert_eq!(found("rlimit-core"), Finding::absent("unlimited"));
         assert_eq!(found("rlimit-nofile"), Finding::in_force("at most 2048"));
         assert_eq!(found("rlimit-nproc").state, State::Absent);
@@ -104,8 +104,8 @@ Max locked memory         what                 what                 bytes
     #[test]
     fn silence_is_not_green() {
         let refused = Err(io::ErrorKind::PermissionDenied.into());
-        assert_eq!(found("rlimit-core", refused).state, State::NotTestable);
-        let empty = found("rlimit-core", Ok(String::new()));
+        assert_eq!(found("rlimit-core", &refused).state, State::NotTestable);
+        let empty = found("rlimit-core", &Ok(String::new()));
         assert_eq!(empty.state, State::NotTestable);
     }
 }

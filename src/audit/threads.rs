@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::filter::Calls;
 use super::proc::Process;
@@ -50,15 +50,26 @@ pub(crate) struct Status {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Capabilities {
     /// Kept by an exec, with the file's own.
+    #[serde(serialize_with = "hexadecimal")]
     pub(crate) inheritable: u64,
     /// May be made effective.
+    #[serde(serialize_with = "hexadecimal")]
     pub(crate) permitted: u64,
     /// In use.
+    #[serde(serialize_with = "hexadecimal")]
     pub(crate) effective: u64,
     /// The most that an exec can give.
+    #[serde(serialize_with = "hexadecimal")]
     pub(crate) bounding: u64,
     /// Given by an exec of any file.
+    #[serde(serialize_with = "hexadecimal")]
     pub(crate) ambient: u64,
+}
+
+/// A set as the kernel writes it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn hexadecimal<S: Serializer>(set: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{set:016x}"))
 }
 
 impl Status {

@@ -166,8 +166,11 @@ fn text(report: &Report, style: Style) -> String {
     let mut out = String::new();
     if let Some(target) = &report.target {
         let name = target.name.as_deref().unwrap_or("a process");
-        let threads = report.threads.len();
-        let line = format!("{name} (process {}, {threads} threads)", target.pid);
+        let threads = match report.threads.len() {
+            1 => "1 thread".to_owned(),
+            count => format!("{count} threads"),
+        };
+        let line = format!("{name} (process {}, {threads})", target.pid);
         let _ = writeln!(out, "{}\n", style.bold(&line));
     }
     let width = report.rows.iter().map(|row| row.title.len()).max();

@@ -21,6 +21,7 @@ fn every_shell_has_every_command() {
             "ps",
             "ctl",
             "doctor",
+            "audit",
             "completions",
             "firecracker",
             "pause",

@@ -83,6 +83,29 @@ fn a_guest_is_halted_and_goes_on() {
 }
 
 #[test]
+fn an_audit_knows_what_a_guest_needs_and_lets_it_run() {
+    if !kvm() {
+        return;
+    }
+    let vm = start();
+    let report = json_of(&vm.place.ravelin(&["audit", "web", "--json"]));
+    let rows = report["rows"].as_array().unwrap();
+    let found = rows.iter().find(|row| row["id"] == "descriptors").unwrap();
+    assert_eq!(found["state"], "in-force", "{found:#}");
+    let descriptors = report["descriptors"].as_array().unwrap();
+    for kind in ["VM", "vCPU", "file", "Unix socket", "eventfd"] {
+        let has = descriptors.iter().any(|one| one["kind"] == kind);
+        assert!(has, "{kind}: {descriptors:#?}");
+    }
+    let threads = report["threads"].as_array().unwrap();
+    let is_vcpu = |thread: &Value| thread["name"] == "vcpu0";
+    assert!(threads.iter().any(is_vcpu), "{threads:#?}");
+    vm.ctl("pause");
+    vm.ctl("resume");
+    assert_eq!(vm.state(), "Running");
+}
+
+#[test]
 fn stop_lets_the_guest_switch_itself_off() {
     if !kvm() {
         return;

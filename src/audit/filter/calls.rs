@@ -4,10 +4,10 @@ use serde::Serialize;
 use syscalls::x86_64::Sysno;
 
 use super::bpf::{BadInstruction, Call, Instruction, outcomes};
-use super::outcome::Outcomes;
+use super::outcome::{Action, Outcomes};
 
 /// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386` (Linux `uapi/linux/audit.h`).
-const X86_64: u32 = 0xc000_003e;
+pub(super) const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 /// The bit in the numbers of x32's calls (Linux `arch/x86/include/uapi/asm/unistd.h`).
 const X32_BIT: u32 = 0x4000_0000;
@@ -122,7 +122,7 @@ fn passing(filters: &[Vec<Instruction>], arch: u32, bit: u32) -> Result<usize, B
 }
 
 fn combined(filters: &[Vec<Instruction>], call: Call) -> Result<Outcomes, BadInstruction> {
-    let mut all = Outcomes::only(super::outcome::Action::Allow);
+    let mut all = Outcomes::only(Action::Allow);
     for filter in filters {
         all = all.and(outcomes(filter, call)?);
     }

@@ -8,6 +8,9 @@ mod readback;
 mod tests;
 
 use self::bpf::Instruction;
+use nix::sys::signal::Signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 pub(crate) use self::calls::Calls;
 use self::readback::ReadError;
 use super::report::Finding;
@@ -20,12 +23,14 @@ type Known = (Vec<Vec<Instruction>>, Result<Calls, String>);
 pub(super) fn look(threads: &mut [Thread]) -> Vec<(&'static str, Finding)> {
     let mut faults = Vec::new();
     let mut known: Vec<Known> = Vec::new();
+    let held = hold_signals();
     for thread in threads.iter_mut().filter(|thread| has_filters(thread)) {
         match calls_of(thread.tid, &mut known) {
             Ok(calls) => thread.syscalls = Some(calls),
             Err(fault) => faults.push((thread.tid, fault)),
         }
     }
+    drop(held);
     let fault = |thread: &Thread| {
         let found = faults.iter().find(|(tid, _)| *tid == thread.tid);
         found.map(|(_, fault)| fault.as_str())
@@ -44,6 +49,23 @@ pub(super) fn look(threads: &mut [Thread]) -> Vec<(&'static str, Finding)> {
             Finding::not_testable("Landlock has no view in /proc: only who is inside can try it"),
         ),
     ]
+}
+
+/// Holds up what would end this process (Ctrl-C and the like) while threads of another stand still: each is
+/// let go in order. It takes half a second a thread at most.
+fn hold_signals() -> impl Drop {
+    struct Held(Option<SigSet>);
+    impl Drop for Held {
+        fn drop(&mut self) {
+            if let Some(before) = self.0 {
+                // Fails for a set that is none only.
+                let _ = before.thread_set_mask();
+            }
+        }
+    }
+    let ends = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+    let ends: SigSet = ends.into_iter().collect();
+    Held(ends.thread_swap_mask(SigmaskHow::SIG_BLOCK).ok())
 }
 
 fn has_filters(thread: &Thread) -> bool {

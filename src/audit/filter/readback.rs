@@ -9,19 +9,27 @@
 )]
 
 use std::io;
+#[cfg(target_arch = "x86_64")]
+use std::mem::MaybeUninit;
 use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use super::bpf::Instruction;
+use super::bpf::{Call, Instruction, outcomes};
+use super::calls::X86_64;
+use super::outcome::{Action, Outcomes};
 
 /// How long a thread may take to stand still.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long to wait before looking again whether it does.
 const PAUSE: Duration = Duration::from_micros(100);
 /// Requests (Linux `uapi/linux/ptrace.h`); C libraries do not agree on their type.
+#[cfg(target_arch = "x86_64")]
+const GET_REGISTERS: u64 = 12;
+#[cfg(target_arch = "x86_64")]
+const SET_REGISTERS: u64 = 13;
 const DETACH: u64 = 17;
 const SEIZE: u64 = 0x4206;
 const INTERRUPT: u64 = 0x4207;
@@ -60,10 +68,25 @@ pub(super) fn filters(tid: u32) -> Result<Vec<Vec<Instruction>>, ReadError> {
     let tracer = tracer
         .spawn(move || {
             let tid = libc::pid_t::try_from(tid).map_err(|_| ReadError::Ended)?;
-            Seized::new(tid)?.filters()
+            let seized = Seized::new(tid)?;
+            let filters = seized.filters();
+            if !filters.as_deref().is_ok_and(restarts) {
+                seized.end_wait();
+            }
+            filters
         })
         .map_err(ReadError::Thread)?;
     tracer.join().unwrap_or(Err(ReadError::Ended))
+}
+
+/// Whether filters let a thread go on with a wait that was interrupted.
+fn restarts(filters: &[Vec<Instruction>]) -> bool {
+    let arch = X86_64;
+    let number = u32::try_from(libc::SYS_restart_syscall).expect("a call's number is small");
+    let allowed = Outcomes::only(Action::Allow);
+    filters
+        .iter()
+        .all(|filter| outcomes(filter, Call { arch, number }) == Ok(allowed))
 }
 
 /// A thread that is traced. Dropping it lets it go on.
@@ -132,6 +155,36 @@ impl Seized {
         unsafe { ptrace(GET_FILTER, self.tid, index, program.as_mut_ptr().cast()) }?;
         Ok(program)
     }
+}
+
+/// Standing still interrupts a wait with a time limit (`poll`, `futex`), and the kernel goes on with it by a
+/// call of its own making, `restart_syscall`, which the thread's filter is asked about: **one that does not
+/// know that call would kill the thread because we looked**. So such a wait ends as by a signal's handler,
+/// with `EINTR` (restart_syscall(2), Linux `arch/x86/kernel/signal.c`).
+impl Seized {
+    #[cfg(target_arch = "x86_64")]
+    fn end_wait(&self) {
+        /// `ERESTART_RESTARTBLOCK` (Linux `linux/errno.h`): only the kernel and a tracer ever see it.
+        const RESTART: i64 = -516;
+        let mut registers = MaybeUninit::<libc::user_regs_struct>::uninit();
+        let place = registers.as_mut_ptr().cast();
+        // SAFETY: the kernel fills the whole structure, for which there is room.
+        if unsafe { ptrace(GET_REGISTERS, self.tid, 0, place) }.is_err() {
+            return;
+        }
+        // SAFETY: the call above has succeeded.
+        let mut registers = unsafe { registers.assume_init() };
+        let in_a_call = registers.orig_rax.cast_signed() >= 0;
+        if in_a_call && registers.rax.cast_signed() == RESTART {
+            registers.rax = i64::from(-libc::EINTR).cast_unsigned();
+            let place = (&raw mut registers).cast();
+            // SAFETY: the kernel reads the structure, which outlives the call.
+            let _ = unsafe { ptrace(SET_REGISTERS, self.tid, 0, place) };
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn end_wait(&self) {}
 }
 
 impl Drop for Seized {
