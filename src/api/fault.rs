@@ -31,6 +31,9 @@ pub(crate) enum Fault {
     /// Two ids.
     #[error("The id from the path does not match the id from the body!")]
     OtherId,
+    /// Two ids of a network interface, for which Firecracker has a sentence of its own.
+    #[error("The id from the path [{0}] does not match the id from the body [{1}]!")]
+    OtherInterface(String, String),
     /// A descriptor is expected with the request.
     #[error("{0} descriptors came with the request and one was expected: send it as SCM_RIGHTS")]
     Descriptors(usize),

@@ -39,9 +39,9 @@ pub(crate) fn last_word(ending: Ending, finish: Option<Finish>) -> Result<LastWo
     let (text, status) = match ending {
         Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
         Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
-        Ending::Signal(_) if finish.is_none() => (
+        Ending::Signal(signal) if finish.is_none() => (
             "ended by a signal, before there was a guest".to_owned(),
-            143,
+            killed_by(signal),
         ),
         Ending::Signal(_) => ("the guest was ended by a second signal".to_owned(), 143),
         Ending::Unserved => ("the VM cannot be used any more".to_owned(), 1),
@@ -63,6 +63,11 @@ pub(crate) fn last_word(ending: Ending, finish: Option<Finish>) -> Result<LastWo
         Ending::Guest(broken) => return Err(explained(broken)),
     };
     Ok(LastWord { text, status })
+}
+
+/// The status that a shell gives to a program that a signal has ended.
+fn killed_by(signal: Signal) -> u8 {
+    u8::try_from(128 + signal as i32).unwrap_or(u8::MAX)
 }
 
 /// What KVM could not go on with, the host's examination may explain.

@@ -50,18 +50,36 @@ pub enum CommandError {
     /// The balloon's description.
     #[error("Balloon config error: {0}")]
     Balloon(#[source] SpecError),
-    /// There is none to show.
+    /// None is described.
     #[error("Balloon config error: No balloon device found.")]
     NoBalloon,
-    /// There is none to change.
-    #[error("Balloon update error: No balloon device found.")]
+    /// The machine has none to show.
+    #[error(
+        "Internal VMM error: Failed perform action on device: Device not found: no balloon was described before the \
+         start"
+    )]
+    NoBalloonToShow,
+    /// The machine has none to change.
+    #[error(
+        "Balloon update error: Failed perform action on device: Device not found: no balloon was described before \
+         the start"
+    )]
     NoBalloonToUpdate,
     /// Memory to plug.
     #[error("Memory hotplug config error: {0}")]
     MemoryHotplug(#[source] SpecError),
-    /// There is none.
-    #[error("Memory hotplug update error: no memory to plug was described before the start")]
-    NoMemoryHotplug,
+    /// The machine has none to show.
+    #[error(
+        "Internal VMM error: Failed perform action on device: Device not found: no memory to plug was described \
+         before the start"
+    )]
+    NoMemoryToShow,
+    /// The machine has none to change.
+    #[error(
+        "Memory hotplug update error: Failed perform action on device: Device not found: no memory to plug was \
+         described before the start"
+    )]
+    NoMemoryToUpdate,
     /// The entropy source.
     #[error("Entropy device error: {0}")]
     Entropy(#[source] SpecError),
@@ -84,7 +102,7 @@ pub enum CommandError {
     #[error("MMDS error: {0}")]
     Mmds(#[source] mmds::StoreError),
     /// The metadata would be larger than allowed.
-    #[error("MMDS error: {0}")]
+    #[error("MMDS limit exceeded error: {0}")]
     MmdsTooLarge(#[source] mmds::StoreError),
     /// New devices need a bus that can be plugged into.
     #[error("PCI is not enabled")]

@@ -4,7 +4,8 @@ use crate::boot::BootProtocol;
 use crate::command::{CommandError, Setting};
 use crate::open::{OpenError, Opened, Parcels};
 use crate::spec::{
-    BootSource, Drive, MachineConfig, MachinePatch, NetworkInterface, Pmem, Spec, SpecError,
+    BootSource, CpuTemplate, Drive, MachineConfig, MachinePatch, NetworkInterface, Pmem, Spec,
+    SpecError,
 };
 
 use super::start::command_line;
@@ -116,7 +117,10 @@ impl Draft {
                 self.spec.machine_config.cpu_template = None;
             }
             Setting::Serial(serial) => self.spec.serial = Some(serial),
-            Setting::Logger(logger) => self.spec.logger = Some(logger),
+            Setting::Logger(logger) => {
+                let before = self.spec.logger.take().unwrap_or_default();
+                self.spec.logger = Some(logger.over(before));
+            }
             Setting::Metrics(metrics) => self.spec.metrics = Some(metrics),
         }
         self.has_boot_resources |= is_of_boot;
@@ -130,13 +134,16 @@ impl Draft {
         Ok(())
     }
 
-    fn machine(&mut self, config: MachineConfig) -> Result<(), CommandError> {
+    fn machine(&mut self, mut config: MachineConfig) -> Result<(), CommandError> {
         config.memory().map_err(CommandError::Memory)?;
         let edit = |spec: &mut Spec| {
             // Of a template and a list of changes the later one counts.
             if config.cpu_template.is_some() {
                 spec.cpu_config = None;
             }
+            // A template stays until another is named; the one called None is none.
+            let template = config.cpu_template.or(spec.machine_config.cpu_template);
+            config.cpu_template = template.filter(|template| *template != CpuTemplate::None);
             spec.machine_config = config;
         };
         self.change(edit, Spec::validate_machine)

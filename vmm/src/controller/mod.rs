@@ -22,8 +22,8 @@ pub use live::Live;
 pub use start::StartError;
 
 use crate::command::{
-    BalloonUpdate, Command, CommandError, CreateSnapshot, Instance, LoadSnapshot, Outcome, Phase,
-    Setting, Show, UpdateError, When,
+    Command, CommandError, CreateSnapshot, Instance, LoadSnapshot, Outcome, Phase, Setting, Show,
+    UpdateError, When,
 };
 use crate::events::Event;
 use crate::metrics::{Kind, Metrics, Process};
@@ -266,10 +266,12 @@ impl Controller {
             Show::Metrics => Outcome::Metrics(self.metrics.exposition()),
             Show::Balloon => match &self.spec().balloon {
                 Some(balloon) => Outcome::Balloon(balloon.clone()),
+                None if self.live().is_some() => return Err(CommandError::NoBalloonToShow),
                 None => return Err(CommandError::NoBalloon),
             },
-            Show::BalloonStatistics | Show::BalloonHinting => return Err(CommandError::NoBalloon),
-            Show::MemoryHotplug => return Err(CommandError::NoMemoryHotplug),
+            Show::BalloonStatistics => return Err(CommandError::NoBalloonToShow),
+            Show::BalloonHinting => return Err(CommandError::NoBalloonToUpdate),
+            Show::MemoryHotplug => return Err(CommandError::NoMemoryToShow),
         })
     }
 
@@ -325,11 +327,8 @@ fn lacking(command: Command, phase: Phase) -> CommandError {
     match command {
         Command::Set(_) | Command::Unplug(_) => CommandError::NoPci,
         Command::UpdatePmem(update) => CommandError::PmemUpdate(UpdateError::NoDevice(update.id)),
-        Command::UpdateBalloon(BalloonUpdate::Amount(_) | BalloonUpdate::StatisticsInterval(_)) => {
-            CommandError::NoBalloonToUpdate
-        }
-        Command::UpdateBalloon(_) => CommandError::NoBalloon,
-        Command::UpdateMemoryHotplug(_) => CommandError::NoMemoryHotplug,
+        Command::UpdateBalloon(_) => CommandError::NoBalloonToUpdate,
+        Command::UpdateMemoryHotplug(_) => CommandError::NoMemoryToUpdate,
         Command::CreateSnapshot(CreateSnapshot { .. }) if phase == Phase::Running => {
             CommandError::Create(
                 "Cannot save the microVM state: save/restore unavailable while running".to_owned(),

@@ -51,6 +51,19 @@ pub enum LogLevel {
 #[error("the log level `{0}` was given and Error, Warning, Info, Debug, Trace or Off was expected")]
 pub struct BadLogLevel(pub String);
 
+impl LoggerConfig {
+    /// This, and where it says nothing what was said `before`.
+    pub(crate) fn over(self, before: Self) -> Self {
+        Self {
+            log_path: self.log_path.or(before.log_path),
+            level: self.level.or(before.level),
+            show_level: self.show_level.or(before.show_level),
+            show_log_origin: self.show_log_origin.or(before.show_log_origin),
+            module: self.module.or(before.module),
+        }
+    }
+}
+
 impl FromStr for LogLevel {
     type Err = BadLogLevel;
 
