@@ -6,6 +6,7 @@ mod bad_input;
 mod client;
 mod coverage;
 mod ends;
+mod floods;
 mod machine;
 mod model;
 mod round_trip;
