@@ -5,6 +5,7 @@ mod audit;
 mod cli;
 mod console;
 mod failure;
+mod json_file;
 mod logger;
 mod nearest;
 mod registry;

@@ -1,22 +1,16 @@
 //! What a VM has before its first request: the files that its command line names.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use vmm::command::{Command, Setting};
 use vmm::spec::{MetricsConfig, Spec};
 
 use super::launch::{Face, Launch};
 use crate::failure::Failure;
-use crate::nearest;
+use crate::json_file::{self, CONFIGURATION, METADATA};
 use crate::session::Session;
-
-/// The longest file, in bytes.
-const MOST: u64 = 1 << 20;
 
 /// Puts the files in, and starts the VM if one of them describes it.
 ///
@@ -35,14 +29,14 @@ pub(super) fn apply(session: &mut Session, launch: &Launch) -> Result<(), Failur
         session.controller().handle(set).map_err(Failure::run)?;
     }
     if let Some(path) = &first.metadata {
-        let data: Map<String, Value> = read("metadata", path)?;
+        let data: Map<String, Value> = json_file::read(path, &METADATA)?;
         let put = Command::PutMmds(Value::Object(data));
         session.controller().handle(put).map_err(Failure::usage)?;
     }
     let Some(path) = &first.config_file else {
         return Ok(());
     };
-    let spec: Spec = read("configuration", path)?;
+    let spec: Spec = json_file::read(path, &CONFIGURATION)?;
     if launch.face == Face::Firecracker {
         refuse_own_keys(&spec, path)?;
     }
@@ -60,38 +54,9 @@ fn refuse_own_keys(spec: &Spec, path: &Path) -> Result<(), Failure> {
     match spec.drives.iter().any(|drive| drive.serial.is_some()) {
         false => Ok(()),
         true => Err(Failure::usage(format!(
-            "the configuration file {} is wrong: unknown field `serial`, which only ravelin's own drives have: \
+            "the configuration {} is wrong: unknown field `serial`, which only ravelin's own drives have: \
              leave it out, or start the VM with `ravelin api --config`",
             path.display()
         ))),
     }
-}
-
-fn read<T: DeserializeOwned>(what: &str, path: &Path) -> Result<T, Failure> {
-    let name = path.display();
-    let text = read_some(path).map_err(|error| {
-        Failure::run(format!(
-            "the {what} file {name} cannot be read ({error}): name a JSON file that this user may read"
-        ))
-    })?;
-    if text.len() as u64 > MOST {
-        return Err(Failure::usage(format!(
-            "the {what} file {name} has more than {MOST} bytes, which no VM needs: name another"
-        )));
-    }
-    serde_json::from_slice(&text).map_err(|error| {
-        let wrong = match error.is_data() {
-            true => "is wrong",
-            false => "is not JSON",
-        };
-        let hint = nearest::suggestion(&error.to_string());
-        Failure::usage(format!("the {what} file {name} {wrong}: {error}{hint}"))
-    })
-}
-
-/// Reads a file, which may also be a pipe or an endless device, until it is too long.
-fn read_some(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
-    Ok(text)
 }

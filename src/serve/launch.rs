@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use log::LevelFilter;
 use rustix::net::{SocketAddrUnix, getsockname};
@@ -17,6 +17,8 @@ use super::ready::Ready;
 pub(crate) const PAYLOAD_LIMIT: usize = 51_200;
 /// The same, as it is typed.
 pub(crate) const PAYLOAD_LIMIT_TEXT: &str = "51200";
+/// The permission bits of a socket for its owner alone.
+const OWNER_ALONE: u32 = 0o600;
 /// The VM's name where nothing was said: Firecracker's.
 pub(crate) const ANONYMOUS: &str = "anonymous-instance";
 
@@ -64,6 +66,18 @@ pub(crate) struct Socket {
     pub(crate) allowed_uids: Vec<u32>,
     /// The longest body of a request, in bytes.
     pub(crate) payload_limit: usize,
+}
+
+impl Socket {
+    /// A socket at `path` for its owner alone.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self {
+            listen: Listen::Path(path.to_owned()),
+            mode: Some(OWNER_ALONE),
+            allowed_uids: Vec::new(),
+            payload_limit: PAYLOAD_LIMIT,
+        }
+    }
 }
 
 /// Where requests come in.

@@ -30,6 +30,7 @@ use crate::console::escape::{self, Action};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::console::terminal::{self, Raw};
+use crate::failure::Failure;
 use crate::{logger, resident};
 
 /// After this long without a word of the guest, its user hears whether the host is the reason.
@@ -152,8 +153,20 @@ impl Session {
         &mut self.controller
     }
 
+    /// Says how it has ended to those who watch, and to the user; a failure the user hears later.
+    pub(crate) fn tell_end(&mut self, ended: Result<&LastWord, &Failure>) {
+        let (reason, exit_code) = match ended {
+            Ok(last) => (last.text.clone(), last.status),
+            Err(failure) => (failure.text(), failure.status()),
+        };
+        self.controller.tell(&Event::Ended { reason, exit_code });
+        if let Ok(last) = ended {
+            self.say(&last.text);
+        }
+    }
+
     /// Tells the user, unless it is not to be told.
-    pub(crate) fn say(&self, text: &str) {
+    fn say(&self, text: &str) {
         match self.around.manners {
             Manners::Attended { quiet: false } | Manners::Polite => logger::tell(text),
             _ => logger::note(text),

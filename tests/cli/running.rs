@@ -242,3 +242,35 @@ fn events_come_as_they_happen_until_the_end() {
     assert_eq!(last["exit_code"], 0);
     assert!(reader.wait().unwrap().success());
 }
+
+#[test]
+fn a_guest_of_run_is_found_and_stopped_by_its_socket() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let kernel = Guest::default()
+        .say("up\n")
+        .wait_for_button()
+        .power_off()
+        .kernel();
+    let socket = place.socket("shop");
+    let mut command = place.command(&["run", "--name", "shop", "--mem", "64M", "--console", "tty"]);
+    command.arg("--kernel").arg(kernel.path());
+    command.arg("--api-sock").arg(&socket);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // The socket is there before the guest is.
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    let listed = json_of(&place.ravelin(&["ps", "--json"]));
+    assert_eq!(listed[0]["name"], "shop");
+    assert_eq!(listed[0]["state"], "Running");
+    let stopped = place.ravelin(&["ctl", "shop", "stop"]);
+    assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+    assert!(!socket.exists());
+}

@@ -27,12 +27,14 @@ mod tests;
 use peer::Peer;
 #[cfg(test)]
 use server::Ending;
+#[cfg(test)]
+use stream::EventSource;
 
 pub(crate) use listen::Listener;
 pub(crate) use response::Response;
 pub(crate) use server::{Limits, Server};
 pub(crate) use service::{Answer, Method, Request, Service};
-pub(crate) use stream::{EventSink, EventSource, events};
+pub(crate) use stream::{EventSink, events};
 
 /// Connections at a time; the next one gets a 503. Firecracker's number.
 pub(crate) const MAX_CONNECTIONS: usize = 10;

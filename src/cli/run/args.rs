@@ -82,6 +82,10 @@ pub(crate) struct Args {
     /// A name for the VM, for people who run several: ravelin's messages and log lines begin with it
     #[arg(long, value_name = "NAME", value_parser = vm_name, help_heading = RUN)]
     pub(super) name: Option<String>,
+    /// Serve Firecracker's API, and ravelin's own, on this unix socket while the guest runs; `ravelin ps` and
+    /// `ravelin ctl` then find the VM
+    #[arg(long, value_name = "PATH", help_heading = RUN)]
+    pub(super) api_sock: Option<PathBuf>,
     /// Say nothing but errors
     #[arg(short, long, help_heading = RUN)]
     pub(super) quiet: bool,
@@ -163,6 +167,12 @@ Examples:
 Whether guests can run here at all, `ravelin doctor` says.";
 
 impl Args {
+    /// What the VM is called among those that run.
+    pub(super) fn id(&self) -> String {
+        let unnamed = || format!("vm-{}", std::process::id());
+        self.name.clone().unwrap_or_else(unnamed)
+    }
+
     /// How much is logged.
     pub(super) fn level(&self) -> LevelFilter {
         match (self.quiet, self.verbose) {

@@ -1,7 +1,5 @@
 //! The flags of `ravelin run` over a configuration file, as a spec.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use vmm::boot::{CommandLine, CommandLineError};
@@ -10,62 +8,21 @@ use vmm::spec::{Entropy, Spec, SpecError};
 use super::Args;
 use crate::console::terminal;
 use crate::failure::Failure;
-use crate::nearest;
+use crate::json_file::{self, CONFIGURATION};
 
 /// Guest memory where nothing was said, in MiB: enough for a stock distribution kernel and its initramfs.
 const DEFAULT_MEMORY_MIB: u64 = 512;
-/// The longest configuration, in bytes.
-const MOST: usize = 1 << 20;
 
 /// The VM that the command line describes.
 pub(super) fn spec(args: &Args) -> Result<Spec, Failure> {
     let mut spec = match &args.config {
-        Some(path) => read(path)?,
+        Some(path) => json_file::read(path, &CONFIGURATION)?,
         None => fresh(),
     };
     apply_machine(&mut spec, args)?;
     apply_devices(&mut spec, args);
     apply_boot(&mut spec, args)?;
     Ok(spec)
-}
-
-/// Reads a configuration file. That it cannot be read is a failure at run time, as with any other file; what
-/// stands in it is the user's word.
-fn read(path: &Path) -> Result<Spec, Failure> {
-    let name = path.display();
-    let text = read_some(path).map_err(|error| {
-        Failure::run(format!(
-            "the configuration {name} cannot be read ({error}): name a file with JSON, such as --print-config \
-             writes"
-        ))
-    })?;
-    if text.len() > MOST {
-        return Err(Failure::usage(format!(
-            "the configuration {name} has more than {MOST} bytes, which no VM needs: name a file such as \
-             --print-config writes"
-        )));
-    }
-    serde_json::from_slice(&text).map_err(|error| {
-        let wrong = if error.is_data() {
-            "is wrong"
-        } else {
-            "is not JSON"
-        };
-        let hint = nearest::suggestion(&error.to_string());
-        Failure::usage(format!(
-            "the configuration {name} {wrong}: {error}{hint}; --print-config shows what one looks like"
-        ))
-    })
-}
-
-/// Reads a file, which may also be a pipe or an endless device, until it is too long.
-fn read_some(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let most = u64::try_from(MOST).unwrap_or(u64::MAX);
-    File::open(path)?
-        .take(most.saturating_add(1))
-        .read_to_end(&mut text)?;
-    Ok(text)
 }
 
 fn fresh() -> Spec {

@@ -4,6 +4,7 @@ mod args;
 mod config;
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use vmm::controller::{Controller, Draft, StartError};
@@ -16,7 +17,9 @@ use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::failure::Failure;
 use crate::logger;
-use crate::session::{Manners, ProcessHost, Session, Signals, Surroundings, last_word};
+use crate::serve::launch::{Face, Socket};
+use crate::serve::{Door, OpenDoor};
+use crate::session::{LastWord, Manners, ProcessHost, Session, Signals, Surroundings, last_word};
 
 /// Runs the subcommand.
 ///
@@ -30,7 +33,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     config::tell_of_terminal(&mut spec, args).map_err(Failure::usage)?;
     let draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
-    let (host, sinks) = ProcessHost::new(None);
+    let id = args.id();
+    let open = |path: &PathBuf| Door::open(&id, Face::Ravelin, Socket::at(path));
+    let (door, mailbox) = args.api_sock.as_ref().map(open).transpose()?.unzip();
+    let (host, sinks) = ProcessHost::new(door.as_ref().map(Door::watch));
     let surroundings = Surroundings {
         sink: sink(&args.console)?,
         sinks,
@@ -42,15 +48,24 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         manners: Manners::Attended { quiet: args.quiet },
     };
     let mmds = Mmds::new(mmds::DEFAULT_LIMIT).map_err(Failure::run)?;
-    let name = args.name.clone().unwrap_or_default();
-    let mut controller = Controller::new(name, draft, mmds, Box::new(host));
+    let mut controller = Controller::new(id, draft, mmds, Box::new(host));
     controller.connect().map_err(Failure::run)?;
-    let mut session = Session::new(controller, None, surroundings);
+    let mut session = Session::new(controller, mailbox, surroundings);
     session.start().map_err(|error| failure(*error))?;
+    // Once the guest runs: whoever has connected before waits no longer than for a boot.
+    let process = session.controller().metrics().process().clone();
+    let door = door.map(|door| door.serve(&process)).transpose()?;
+    let last = attend(&mut session);
+    session.tell_end(last.as_ref());
+    drop(session);
+    door.into_iter().for_each(OpenDoor::close);
+    Ok(ExitCode::from(last?.status))
+}
+
+/// The guest from its start to its last word.
+fn attend(session: &mut Session) -> Result<LastWord, Failure> {
     let (ending, finish) = session.serve().map_err(Failure::run)?;
-    let last = last_word(ending, finish)?;
-    session.say(&last.text);
-    Ok(ExitCode::from(last.status))
+    last_word(ending, finish)
 }
 
 fn print(spec: &Spec) -> Result<ExitCode, Failure> {

@@ -1,0 +1,130 @@
+//! A VM's socket, from the moment it accepts to the end of its last answer.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+use vmm::metrics::Process;
+
+use super::launch::{Face, Listen, Socket};
+use crate::api::Api;
+use crate::api::http::{EventSink, Limits, Listener, Server, events};
+use crate::failure::Failure;
+use crate::registry::{self, Registration, Registry};
+use crate::session::{Caller, Mailbox, Watch, mailbox};
+
+/// A socket that accepts and is not served yet: who connects waits.
+pub(crate) struct Door {
+    server: Server,
+    caller: Caller,
+    events: EventSink,
+    face: Face,
+    registration: Option<Registration>,
+}
+
+/// A socket that is served, on a thread of its own. **It is closed before the process ends**: what was
+/// answered is written, the socket's file is gone, and then the VM's name is free.
+#[derive(Debug)]
+pub(crate) struct OpenDoor {
+    stop: Arc<OwnedFd>,
+    thread: JoinHandle<()>,
+    registration: Option<Registration>,
+}
+
+impl Door {
+    /// Opens the socket of the VM `id`, and gives where its requests arrive. ravelin's own VMs are entered
+    /// among those that run, before the socket is bound: then the name is this VM's.
+    ///
+    /// # Errors
+    /// When a VM of that name runs, or there can be no such socket.
+    pub(crate) fn open(id: &str, face: Face, socket: Socket) -> Result<(Self, Mailbox), Failure> {
+        let registration = match face {
+            Face::Firecracker => None,
+            Face::Ravelin => {
+                let vm = registry::this_process(id, socket.listen.path().as_deref(), None);
+                let entered = Registry::of_this_user().enter(&vm);
+                Some(entered.map_err(Failure::run)?)
+            }
+        };
+        let (events, source) = events().map_err(Failure::run)?;
+        let limits = Limits {
+            payload: socket.payload_limit,
+            allowed_uids: (!socket.allowed_uids.is_empty()).then_some(socket.allowed_uids),
+            ..Limits::default()
+        };
+        let listener = listen(socket.listen, socket.mode)?;
+        let (caller, mailbox) = mailbox().map_err(Failure::run)?;
+        let door = Self {
+            server: Server::new(listener, limits, Some(source)).map_err(Failure::run)?,
+            caller,
+            events,
+            face,
+            registration,
+        };
+        Ok((door, mailbox))
+    }
+
+    /// Sends what happens to those who listen on the socket (HTML standard §9.2).
+    pub(crate) fn watch(&self) -> Watch {
+        let sink = self.events.clone();
+        Box::new(move |event| {
+            let data = serde_json::to_string(event).unwrap_or_default();
+            sink.send(format!("event: {}\ndata: {data}", event.name()));
+        })
+    }
+
+    /// Serves the socket from now on; what is asked is counted in `process`.
+    ///
+    /// # Errors
+    /// When the kernel grants no eventfd or thread.
+    pub(crate) fn serve(self, process: &Process) -> Result<OpenDoor, Failure> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let stop = Arc::new(stop.map_err(io::Error::from).map_err(Failure::run)?);
+        let stopped = Arc::clone(&stop);
+        let mut server = self.server;
+        let mut api = Api::new(self.caller, process.clone());
+        let name = match self.face {
+            Face::Ravelin => "api",
+            Face::Firecracker => "fc_api",
+        };
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                log::info!("API server started.");
+                if let Err(error) = server.serve(&mut api, stopped.as_fd()) {
+                    log::error!("the socket is not served any more: {error}");
+                }
+            })
+            .map_err(Failure::run)?;
+        Ok(OpenDoor {
+            stop,
+            thread,
+            registration: self.registration,
+        })
+    }
+}
+
+impl OpenDoor {
+    /// Writes what was answered, for a bounded time, and ends the thread.
+    pub(crate) fn close(self) {
+        // A full counter stops it as well.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        if self.thread.join().is_err() {
+            log::error!("the socket's thread panicked");
+        }
+        drop(self.registration);
+    }
+}
+
+fn listen(listen: Listen, mode: Option<u32>) -> Result<Listener, Failure> {
+    match listen {
+        Listen::Path(path) => {
+            let listener = Listener::bind(&path, mode).map_err(Failure::run)?;
+            log::info!("Listening on API socket ({path:?}).");
+            Ok(listener)
+        }
+        Listen::Fd(fd) => Listener::adopt(fd).map_err(Failure::run),
+    }
+}
