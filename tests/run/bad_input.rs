@@ -104,8 +104,6 @@ fn a_pipe_is_no_kernel_and_nobody_waits_for_its_other_end() {
     refuses_with_kernel(&["--initrd", &pipe], FAILED, &[&pipe, "not a regular"]);
     refuses_with_kernel(&["--disk", &pipe], FAILED, &[&pipe, "neither a regular"]);
     refuses_with_kernel(&["--log-file", &pipe], FAILED, &[&pipe, "log file"]);
-    let console = format!("file={pipe}");
-    refuses_with_kernel(&["--console", &console], FAILED, &[&pipe, "console"]);
 }
 
 #[test]
