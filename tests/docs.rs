@@ -1,54 +1,14 @@
 //! The user guide keeps its word: its examples print what stands there, and it names every flag.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
-use std::env;
-use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+#[path = "support/examples.rs"]
+mod examples;
+
 use std::process::Command;
 
+use examples::{examples, page, path_with_ravelin};
+
 const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
-
-fn page(name: &str) -> String {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
-    fs::read_to_string(docs.join(name)).unwrap()
-}
-
-/// A command of a page and what it prints.
-#[derive(Debug, Default)]
-struct Example {
-    command: String,
-    prints: String,
-}
-
-/// The examples in the blocks marked `console`: `$ `, a command, and below it what it prints.
-fn examples(page: &str) -> Vec<Example> {
-    let mut examples: Vec<Example> = Vec::new();
-    let mut inside = false;
-    for line in page.lines() {
-        match (line, line.strip_prefix("$ "), examples.last_mut()) {
-            ("```console", _, _) => inside = true,
-            ("```", _, _) => inside = false,
-            (_, Some(command), _) if inside => examples.push(Example {
-                command: command.to_owned(),
-                prints: String::new(),
-            }),
-            (text, None, Some(example)) if inside => {
-                example.prints.push_str(text);
-                example.prints.push('\n');
-            }
-            _ => {}
-        }
-    }
-    examples
-}
-
-/// The search path with ravelin on it.
-fn path_with_ravelin() -> OsString {
-    let here = PathBuf::from(RAVELIN).parent().unwrap().to_owned();
-    let others = env::var_os("PATH").unwrap_or_default();
-    env::join_paths([here].into_iter().chain(env::split_paths(&others))).unwrap()
-}
 
 #[test]
 fn the_examples_of_the_guide_print_what_stands_there() {

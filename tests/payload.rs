@@ -3,6 +3,10 @@
 //! Without /dev/kvm every test is listed as ignored, and that is said.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+#[path = "support/examples.rs"]
+mod examples;
+
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +31,7 @@ fn main() -> ExitCode {
     if kvm && !root {
         eprintln!("payload: SKIPPED, frames: a network namespace needs root");
     }
-    let tests: [(&str, fn()); 11] = [
+    let tests: [(&str, fn()); 12] = [
         (
             "every_end_has_its_exit_status",
             every_end_has_its_exit_status,
@@ -65,6 +69,10 @@ fn main() -> ExitCode {
         (
             "the_figures_tell_what_the_guest_did",
             the_figures_tell_what_the_guest_did,
+        ),
+        (
+            "the_examples_of_the_api_page_print_what_stands_there",
+            the_examples_of_the_api_page_print_what_stands_there,
         ),
     ];
     let trials = tests.map(|(name, body)| {
@@ -346,5 +354,39 @@ fn the_figures_tell_what_the_guest_did() {
         ("vcpu", "exit_mmio_write"),
     ] {
         assert_ne!(count(group, key), 0, "{group} {key}: {text}");
+    }
+}
+
+/// One shell runs them all, since each goes on where the one before it stopped. The guest is the payload, and
+/// its work stands in the place of Linux's parameters.
+fn the_examples_of_the_api_page_print_what_stands_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(payload(), folder.path().join("vmlinux")).unwrap();
+    fs::write(folder.path().join("disk.img"), vec![0; 1 << 20]).unwrap();
+    let examples = examples::examples(&examples::page("api.md"));
+    assert!(examples.len() > 20, "{examples:?}");
+    let mut script = "exec 2>&1\n".to_owned();
+    for (number, example) in examples.iter().enumerate() {
+        let command = example
+            .command
+            .replace("console=ttyS0 reboot=k", "payload=idle");
+        writeln!(script, "echo '@{number}'\n{command}").unwrap();
+    }
+    // With what it has started, should an example hang.
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", "60", "sh", "-c", &script])
+        .current_dir(folder.path())
+        .env("PATH", examples::path_with_ravelin())
+        .env("RAVELIN_RUNTIME_DIR", folder.path().join("run"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let mut printed = String::from_utf8(output.stdout).unwrap();
+    for (number, example) in examples.iter().enumerate().rev() {
+        let (before, own) = printed
+            .split_once(&format!("@{number}\n"))
+            .unwrap_or_else(|| panic!("$ {} was not reached: {printed}", example.command));
+        assert_eq!(own, example.prints, "$ {}", example.command);
+        printed = before.to_owned();
     }
 }
