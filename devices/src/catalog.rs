@@ -6,6 +6,7 @@ use std::io;
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
 use crate::mmds;
+use crate::virtio::DeviceType;
 use crate::virtio::{Core, block, net, rng};
 
 /// A device to build: its config, and what was opened for it.
@@ -26,6 +27,16 @@ pub enum Update {
     Block(block::Update),
     /// For a network card.
     Net(net::Update),
+}
+
+impl Update {
+    /// The kind of device that it is for: a disk and a card may have the same id.
+    pub fn device_type(&self) -> DeviceType {
+        match self {
+            Self::Block(_) => DeviceType::Block,
+            Self::Net(_) => DeviceType::Net,
+        }
+    }
 }
 
 /// Why a device could not be built.

@@ -32,6 +32,11 @@ fn kvm() -> bool {
 
 /// Starts a guest that switches itself off when its power button is pressed.
 fn start() -> Running {
+    start_with(&json!([]))
+}
+
+/// The same, with network cards.
+fn start_with(cards: &Value) -> Running {
     let place = Place::new();
     let kernel = Guest::default().wait_for_button().power_off().kernel();
     let disk = place.path().join("disk");
@@ -40,6 +45,7 @@ fn start() -> Running {
         "boot-source": { "kernel_image_path": kernel.path() },
         "machine-config": { "vcpu_count": 1, "mem_size_mib": 64 },
         "drives": [{ "drive_id": "data", "path_on_host": disk, "is_root_device": false }],
+        "network-interfaces": cards,
     });
     let file = place.path().join("vm.config");
     fs::write(&file, config.to_string()).unwrap();
@@ -208,6 +214,22 @@ fn a_vm_in_the_background_of_a_terminal_is_not_stopped_by_it() {
     shell.stdin(terminal.try_clone().unwrap()).stderr(terminal);
     let output = shell.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_disk_and_a_card_of_one_id_are_changed_each_by_its_own_name() {
+    let tun = fs::OpenOptions::new().write(true).open("/dev/net/tun");
+    if !kvm() || tun.is_err() || !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: no tap can be made here");
+        return;
+    }
+    let tap = format!("rv{}", std::process::id());
+    let vm = start_with(&json!([{ "iface_id": "data", "host_dev_name": tap }]));
+    vm.ctl("net data --rx-bw 1M");
+    vm.ctl("drive data --iops 100");
+    let config = json_of(&vm.place.ravelin(&["ctl", "web", "config"]));
+    assert!(config["network-interfaces"][0]["rx_rate_limiter"]["bandwidth"].is_object());
+    assert!(config["drives"][0]["rate_limiter"]["ops"].is_object());
 }
 
 #[test]

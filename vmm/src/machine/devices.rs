@@ -310,7 +310,10 @@ impl Devices {
     /// # Errors
     /// When there is no such device, or it refuses.
     pub fn update(&self, id: &str, update: Update) -> Result<(), UpdateError> {
-        let slot = self.virtio.iter().find(|slot| slot.id == id);
+        let kind = update.device_type();
+        let is_meant =
+            |slot: &&Slot| slot.id == id && lock(&slot.device).core().device_type() == kind;
+        let slot = self.virtio.iter().find(is_meant);
         let slot = slot.ok_or_else(|| UpdateError::NoDevice(id.to_owned()))?;
         Ok(lock(&slot.device).core().update(update)?)
     }
