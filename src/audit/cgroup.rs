@@ -7,6 +7,7 @@ use vmm::host::{Hierarchy, hierarchies};
 
 use super::proc::{self, Process};
 use super::report::Finding;
+use super::threads::{Thread, over};
 
 /// Values from here on are version 1's way to say that there is no limit: pages times their size, nearly
 /// 2^63 (Linux `mm/page_counter.c`).
@@ -41,28 +42,29 @@ const LIMITS: [Limit; 3] = [
     },
 ];
 
-/// Each wall about control groups, looked at.
-pub(super) fn look(process: &Process) -> Vec<(&'static str, Finding)> {
+/// Each wall about control groups, looked at. In version 1, and in threaded groups of version 2, each thread
+/// has groups of its own.
+pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, Finding)> {
     let mounts = proc::text("/proc/self/mountinfo".as_ref());
-    let own = process.text("cgroup");
-    let caller = proc::text("/proc/self/cgroup".as_ref());
-    let (Ok(mounts), Ok(own)) = (&mounts, &own) else {
-        let dark = || Finding::not_testable("/proc does not tell its control groups");
-        let walls = LIMITS.iter().map(|limit| (limit.id, dark()));
-        return walls
-            .chain([("cgroup", dark()), ("cgroup-devices", dark())])
-            .collect();
+    let hierarchies = mounts.as_deref().map(hierarchies);
+    let caller = proc::text("/proc/self/cgroup".as_ref()).ok();
+    let wall = |judge: &dyn Fn(&[Hierarchy], &str) -> Finding| {
+        over(threads, |thread| {
+            let own = process.thread(thread.tid).text("cgroup");
+            match (&hierarchies, &own) {
+                (Ok(hierarchies), Ok(own)) => judge(hierarchies, own),
+                _ => Finding::not_testable("/proc does not tell its control groups"),
+            }
+        })
     };
-    let hierarchies = hierarchies(mounts);
     let mut found = vec![
-        ("cgroup", group(own, caller.ok().as_deref())),
-        ("cgroup-devices", devices(&hierarchies, own)),
+        ("cgroup", wall(&|_, own| group(own, caller.as_deref()))),
+        ("cgroup-devices", wall(&devices)),
     ];
-    found.extend(
-        LIMITS
-            .iter()
-            .map(|limit| (limit.id, judge(limit, &hierarchies, own))),
-    );
+    for limit in &LIMITS {
+        let judge = |hierarchies: &[Hierarchy], own: &str| judge(limit, hierarchies, own);
+        found.push((limit.id, wall(&judge)));
+    }
     found
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::proc::Process;
 use super::report::Finding;
+use super::threads::Thread;
 
 /// An open file of the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,11 +34,29 @@ enum Class {
     Foreign,
 }
 
-/// Reads every descriptor. One that is closed meanwhile is left out.
+/// Reads every descriptor, of every thread: a thread may have a table of its own (unshare(2), `CLONE_FILES`).
+/// One that is closed meanwhile is left out.
 ///
 /// # Errors
 /// When the descriptors cannot be listed.
-pub(super) fn read(process: &Process) -> io::Result<Vec<Descriptor>> {
+pub(super) fn read(process: &Process, threads: &[Thread]) -> io::Result<Vec<Descriptor>> {
+    let mut found = of(process)?;
+    for thread in threads {
+        let own = match of(&process.thread(thread.tid)) {
+            // The thread has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            own => own?,
+        };
+        for one in own {
+            if !found.contains(&one) {
+                found.push(one);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn of(process: &Process) -> io::Result<Vec<Descriptor>> {
     let mut found = Vec::new();
     for fd in process.numbers("fd")? {
         let path = process.path("fd").join(fd.to_string());
@@ -247,7 +266,7 @@ mod tests {
 
     /// What this process's descriptor is taken for.
     fn of_this_process(fd: RawFd) -> Descriptor {
-        let found = read(&Process::new(std::process::id())).unwrap();
+        let found = read(&Process::new(std::process::id()), &[]).unwrap();
         let one = found
             .into_iter()
             .find(|one| i64::from(one.fd) == i64::from(fd));
@@ -296,6 +315,36 @@ mod tests {
         let network = of_this_process(network.as_raw_fd());
         assert!(!network.expected, "{network:?}");
         assert_eq!(network.kind, "network socket");
+    }
+
+    #[test]
+    fn a_thread_with_a_table_of_its_own_does_not_hide_it() {
+        let (ready, wait) = std::sync::mpsc::channel();
+        let (done, end) = std::sync::mpsc::channel::<()>();
+        let own = std::thread::spawn(move || {
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe, and the call is the same"
+            )]
+            rustix::thread::unshare(rustix::thread::UnshareFlags::FILES).unwrap();
+            let file = File::open("/proc/self/status").unwrap();
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            ready.send((tid.cast_unsigned(), file.as_raw_fd())).unwrap();
+            let _ = end.recv();
+        });
+        let (tid, fd) = wait.recv().unwrap();
+        let process = Process::new(std::process::id());
+        let thread = Thread {
+            tid,
+            ..Thread::default()
+        };
+        let found = read(&process, &[thread]).unwrap();
+        drop(done);
+        own.join().unwrap();
+        let is_it = |one: &&Descriptor| {
+            i64::from(one.fd) == i64::from(fd) && one.target.ends_with("/status")
+        };
+        assert!(!found.iter().find(is_it).unwrap().expected, "{found:?}");
     }
 
     #[test]

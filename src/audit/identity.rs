@@ -11,6 +11,11 @@ use super::threads::{Capabilities, Thread, over};
 /// Each wall of the section, looked at.
 pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, Finding)> {
     let owner = fs::metadata(process.path("environ")).map(|found| found.uid());
+    let enforces = proc::text("/sys/fs/selinux/enforce".as_ref()).ok();
+    let of_thread = |thread: &Thread| {
+        let current = process.thread(thread.tid).text("attr/current");
+        label(&current, enforces.as_deref())
+    };
     vec![
         ("user", over(threads, user)),
         ("groups", over(threads, groups)),
@@ -19,15 +24,7 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
         ("dumpable", dumpable(&owner, threads)),
         ("untraced", over(threads, untraced)),
         ("environment", environment(&process.bytes("environ"))),
-        (
-            "label",
-            label(
-                &process.text("attr/current"),
-                proc::text("/sys/fs/selinux/enforce".as_ref())
-                    .ok()
-                    .as_deref(),
-            ),
-        ),
+        ("label", over(threads, of_thread)),
         (
             "securebits",
             Finding::not_testable("securebits have no view in /proc"),

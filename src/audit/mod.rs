@@ -26,10 +26,14 @@ use self::report::Seen;
 pub(crate) use self::report::{Finding, Report, Row, State, Subject, Verdict};
 pub(crate) use self::threads::Thread;
 
+/// How often it is looked again at a process that has started a thread meanwhile.
+const TRIES: u32 = 5;
+
 /// Looks at the host, and at a process if one is named.
 ///
 /// # Errors
-/// When the process is gone.
+/// When the process is gone, its threads cannot be listed, or it starts threads faster than they can be looked
+/// at.
 pub(crate) fn examine(target: Option<Subject>, policy: &Policy) -> io::Result<Report> {
     let mut seen = Seen::default();
     let mut files = Vec::new();
@@ -44,7 +48,23 @@ pub(crate) fn examine(target: Option<Subject>, policy: &Policy) -> io::Result<Re
     Ok(Report::new(target, seen, policy))
 }
 
+/// Looks until no thread is there that was not looked at: one that was missed could be the hole.
 fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
+    for _ in 0..TRIES {
+        let seen = look_once(process, policy)?;
+        let is_known = |thread: &Thread| {
+            thread.in_kernel || seen.threads.iter().any(|known| known.tid == thread.tid)
+        };
+        if threads::read(process)?.iter().all(is_known) {
+            return Ok(seen);
+        }
+    }
+    Err(io::Error::other(
+        "it starts threads faster than they can be looked at",
+    ))
+}
+
+fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
     let mut threads = threads::read(process)?;
     let mut findings = identity::look(process, &threads);
     findings.extend(namespaces::look(process, &threads));
@@ -52,10 +72,10 @@ fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
     if policy.shows(Section::Syscalls) {
         findings.extend(filter::look(&mut threads));
     }
-    let found = descriptors::read(process);
+    let found = descriptors::read(process, &threads);
     findings.push(("descriptors", descriptors::judge(&found)));
     findings.extend(memory::look(process));
-    findings.extend(cgroup::look(process));
+    findings.extend(cgroup::look(process, &threads));
     findings.extend(rlimits::look(process));
     Ok(Seen {
         findings,
@@ -76,16 +96,20 @@ fn host(files: &[PathBuf]) -> Vec<(&'static str, Finding)> {
 mod tests {
     use super::*;
 
-    fn this_process() -> Option<Subject> {
-        Some(Subject {
-            name: None,
-            pid: std::process::id(),
-        })
-    }
-
     #[test]
     fn every_wall_of_the_table_is_looked_at() {
-        let report = examine(this_process(), &Policy::standard()).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let target = Subject {
+            name: None,
+            pid: child.id(),
+        };
+        let report = examine(Some(target), &Policy::standard());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let report = report.unwrap();
         for wall in &policy::WALLS {
             let rows = report.rows.iter().filter(|row| row.id == wall.id);
             assert_eq!(rows.count(), 1, "{}", wall.id);

@@ -59,7 +59,7 @@ enum AuditError {
     Nobody(String),
     #[error("process {0} ended while it was looked at")]
     Ended(u32),
-    #[error("the threads of process {0} cannot be listed: audit as root")]
+    #[error("process {0} cannot be looked at")]
     Hidden(u32, #[source] std::io::Error),
 }
 

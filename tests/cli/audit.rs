@@ -352,6 +352,9 @@ fn filters_are_told_exactly_and_the_process_goes_on() {
     for wall in ["syscall-list", "syscall-ban", "syscall-abi"] {
         assert_eq!(state(&report, wall), "in-force", "{report:#}");
     }
+    let text = Place::new().ravelin(&["audit", &walled.pid, "--only", "syscalls"]);
+    let list = ": 8 calls, the rest: kill-process: read write mmap munmap sched_yield futex exit_group ioctl(...)\n";
+    assert!(stdout(&text).contains(list), "{}", stdout(&text));
     // Its threads wait with a time limit, and standing still must not have ended that by a forbidden call.
     assert!(walled.lives());
     for _ in 0..20 {
