@@ -1,8 +1,10 @@
 //! What a VM has before its first request: the files that its command line names.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use vmm::command::{Command, Setting};
 use vmm::spec::{MetricsConfig, Spec};
@@ -10,6 +12,7 @@ use vmm::spec::{MetricsConfig, Spec};
 use super::launch::{Face, Launch};
 use crate::failure::Failure;
 use crate::json_file::{self, CONFIGURATION, METADATA};
+use crate::nearest;
 use crate::session::Session;
 
 /// Puts the files in, and starts the VM if one of them describes it.
@@ -36,10 +39,10 @@ pub(super) fn apply(session: &mut Session, launch: &Launch) -> Result<(), Failur
     let Some(path) = &first.config_file else {
         return Ok(());
     };
-    let spec: Spec = json_file::read(path, &CONFIGURATION)?;
-    if launch.face == Face::Firecracker {
-        refuse_own_keys(&spec, path)?;
-    }
+    let spec = match launch.face {
+        Face::Ravelin => json_file::read(path, &CONFIGURATION)?,
+        Face::Firecracker => as_firecracker(path)?,
+    };
     session
         .controller()
         .describe(spec)
@@ -47,6 +50,41 @@ pub(super) fn apply(session: &mut Session, launch: &Launch) -> Result<(), Failur
     session.start().map_err(Failure::run)?;
     log::info!("Successfully started microvm that was configured from one single json");
     Ok(())
+}
+
+/// Reads the file as Firecracker does: it passes over keys of the whole file that it does not know, and clients rely
+/// on it (fctools writes `balloon_device`, `vsock_device` and more); within a device it refuses them.
+fn as_firecracker(path: &Path) -> Result<Spec, Failure> {
+    let mut file: Map<String, Value> = json_file::read(path, &CONFIGURATION)?;
+    let wrong = |error: &dyn Display| {
+        Failure::usage(format!(
+            "the configuration {} is wrong: {error}",
+            path.display()
+        ))
+    };
+    file.retain(|key, value| is_known(key, value));
+    if !file.contains_key("boot-source") {
+        return Err(wrong(&"missing field `boot-source`"));
+    }
+    let spec = Spec::deserialize(Value::Object(file)).map_err(|error| {
+        let hint = nearest::suggestion(&error.to_string());
+        wrong(&format_args!("{error}{hint}"))
+    })?;
+    refuse_own_keys(&spec, path)?;
+    Ok(spec)
+}
+
+/// Whether a file of Firecracker's has this key; it is said where one does not and yet has a value.
+fn is_known(key: &str, value: &Value) -> bool {
+    let alone = Map::from_iter([(key.to_owned(), Value::Null)]);
+    let Err(error) = Spec::deserialize(Value::Object(alone)) else {
+        return true;
+    };
+    if !value.is_null() {
+        let hint = nearest::suggestion(&error.to_string());
+        log::warn!("the configuration's key `{key}` means nothing and is passed over{hint}");
+    }
+    false
 }
 
 /// Refuses what is a key of ravelin's file and none of Firecracker's.

@@ -242,6 +242,28 @@ fn a_wrong_level_is_a_wrong_configuration() {
 }
 
 #[test]
+fn keys_that_firecracker_passes_over_are_passed_over_and_said_where_they_have_a_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vm");
+    let boot = r#""boot-source": {"kernel_image_path": "/nonexistent"}"#;
+    fs::write(
+        &file,
+        format!(r#"{{"balloon_device": null, "drive": [], {boot}}}"#),
+    )
+    .unwrap();
+    let output = firecracker(&format!("--no-api --config-file {}", file.display()));
+    // What is wrong comes after them.
+    assert_eq!(output.status.code(), Some(CONFIGURATION), "{output:?}");
+    assert!(stderr(&output).contains("/nonexistent"), "{output:?}");
+    let log = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        log.contains("key `drive` means nothing and is passed over; did you mean `drives`?"),
+        "{log}"
+    );
+    assert!(!log.contains("balloon_device"), "{log}");
+}
+
+#[test]
 fn a_key_that_only_ravelins_file_has_is_refused_and_the_socket_goes() {
     let directory = tempfile::tempdir().unwrap();
     let (file, socket) = (directory.path().join("vm"), directory.path().join("api"));

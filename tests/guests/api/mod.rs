@@ -2,6 +2,7 @@
 
 mod actions;
 mod client;
+mod clients;
 mod descriptors;
 mod drives;
 mod events;
@@ -11,6 +12,7 @@ mod pause;
 /// The tests of every module here.
 pub(crate) const TESTS: &[&[crate::Test]] = &[
     actions::TESTS,
+    clients::TESTS,
     descriptors::TESTS,
     drives::TESTS,
     events::TESTS,
