@@ -69,7 +69,7 @@ fn unshare(words: &[&OsStr]) -> Output {
 }
 
 /// 20 MB that no header resembles.
-fn data() -> Vec<u8> {
+pub(crate) fn data() -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let mut next = || {
         state ^= state << 13;
@@ -81,7 +81,7 @@ fn data() -> Vec<u8> {
 }
 
 /// A server that gives `data` to the first who comes, and takes what the second one has.
-fn serve(data: Vec<u8>) -> Receiver<Vec<u8>> {
+pub(crate) fn serve(data: Vec<u8>) -> Receiver<Vec<u8>> {
     let [down, up] = [DOWN, UP].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap());
     let (send, taken) = channel();
     thread::spawn(move || {

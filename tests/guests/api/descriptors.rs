@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::process::Command;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use serde_json::json;
 
+use super::card::describe_on;
 use super::monitor::{ARGS, Monitor, with_script};
 use crate::kit;
+use crate::network::{address, in_own_network};
 
 crate::tests!(
     TRIMMED => [
         a_guest_boots_from_descriptors_alone,
         a_disk_becomes_another_descriptor,
+        a_card_is_on_a_tap_that_was_passed_in,
     ],
 );
 
@@ -66,4 +70,36 @@ fn a_disk_becomes_another_descriptor() {
     let outcome = monitor.end();
     assert_eq!(outcome.status(0).number("size"), 1 << 20, "{outcome}");
     assert_eq!(outcome.value("data"), "222", "{outcome}");
+}
+
+/// Makes a tap and leaves it with a monitor, as a program does that may and a monitor that may not.
+const PASS_TAP: &str = r#"
+import fcntl, socket, struct, sys
+tap = open("/dev/net/tun", "r+b", buffering=0)
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
+fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", b"tap0", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+socket.send_fds(client, [b"PUT /ravelin/fds/tap HTTP/1.1\r\n\r\n"], [tap.fileno()])
+sys.exit(0 if client.recv(100).startswith(b"HTTP/1.1 204") else 1)
+"#;
+
+fn a_card_is_on_a_tap_that_was_passed_in() {
+    in_own_network(|| {
+        let monitor = Monitor::ravelin();
+        let passed = Command::new("python3")
+            .args(["-c", PASS_TAP])
+            .arg(monitor.socket())
+            .status();
+        assert!(passed.unwrap().success());
+        address("tap0");
+        let script = "until ping -c 1 -W 1 10.9.0.1 > /dev/null; do :; done; echo the host answers";
+        describe_on(&monitor, "fd:tap", script);
+        monitor.start();
+        let up = Command::new("ip")
+            .args(["link", "set", "tap0", "up"])
+            .status();
+        assert!(up.unwrap().success());
+        monitor.end().status(0).said("the host answers");
+    });
 }
