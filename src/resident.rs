@@ -31,6 +31,12 @@ const STACK_LEFT: usize = 8 << 10;
 /// called by the process's first thread.
 pub(crate) fn let_go_of_start() {
     let_go_of_code();
+    let_go_of_flags();
+}
+
+/// Lets go of what reading the command line needed of heap and stack. Code stays: a start is to come. To be
+/// called by the process's first thread.
+pub(crate) fn let_go_of_flags() {
     trim_heap();
     // Below another thread's stack lies what is not its own.
     if gettid() == getpid() {

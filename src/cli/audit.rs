@@ -67,6 +67,7 @@ enum AuditError {
 ///
 /// # Errors
 /// When there is no such process, several could be meant, or a wall is not known.
+#[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let policy = policy(args)?;
     let target = match policy.needs_a_process() || args.target.is_some() {

@@ -34,6 +34,7 @@ enum Shell {
 }
 
 /// Runs the subcommand.
+#[inline(never)]
 pub(crate) fn run(args: &Args) -> ExitCode {
     let mut script = Vec::new();
     let (mut command, name) = (command(), "ravelin");

@@ -38,6 +38,7 @@ pub(crate) struct Args {
 }
 
 /// Looks, prints, and answers with the exit status.
+#[inline(never)]
 pub(crate) fn run(args: &Args) -> ExitCode {
     let report = examine();
     let text = if args.quiet {

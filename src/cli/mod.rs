@@ -50,12 +50,14 @@ enum Command {
 }
 
 /// Runs the subcommand of this process's command line.
+///
+/// **No subcommand is inlined here**: what each needs of the stack would be taken for all of them, and stay in
+/// memory as long as a guest runs.
 pub(crate) fn main() -> ExitCode {
     if let Some(args) = as_firecracker(env::args_os()) {
         return firecracker::main(args);
     }
-    let cli = Cli::from_arg_matches(&command().get_matches());
-    let done = match cli.unwrap_or_else(|error| error.exit()).command {
+    let done = match parse() {
         Command::Run(args) => run::run(&args),
         Command::Api(args) => api::run(*args),
         Command::Ps(args) => ps::run(&args),
@@ -65,6 +67,14 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions(args) => Ok(completions::run(&args)),
     };
     done.unwrap_or_else(|failure| failure.report())
+}
+
+/// The subcommand of this process's command line. Not inlined: what the parser needs of the stack would stay
+/// there, and in memory, as long as the guest runs.
+#[inline(never)]
+fn parse() -> Command {
+    let cli = Cli::from_arg_matches(&command().get_matches());
+    cli.unwrap_or_else(|error| error.exit()).command
 }
 
 /// The whole command line, for the parser, the help, the completions and the man pages.

@@ -78,6 +78,7 @@ impl Shape {
 ///
 /// # Errors
 /// When the running VMs cannot be read.
+#[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let vms = Registry::of_this_user().list().map_err(Failure::run)?;
     let shapes = ask(&vms);

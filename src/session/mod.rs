@@ -138,6 +138,9 @@ impl Session {
     /// # Errors
     /// When nothing can be waited for, or the terminal does not obey.
     pub(crate) fn serve(&mut self) -> io::Result<(Ending, Option<Finish>)> {
+        if self.live().is_none() {
+            resident::let_go_of_flags();
+        }
         loop {
             self.notice_start()?;
             if let Some(ending) = self.turn()? {

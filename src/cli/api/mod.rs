@@ -12,6 +12,7 @@ use crate::serve::serve;
 ///
 /// # Errors
 /// What kept the VM from being started, or broke it off.
+#[inline(never)]
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     serve(args.launch()?)
 }

@@ -29,6 +29,7 @@ const LONGEST_METADATA: u64 = 16 << 20;
 ///
 /// # Errors
 /// When there is no such VM, it does not answer, or it refuses.
+#[inline(never)]
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let target = Target::find(&args)?;
     match args.action {

@@ -97,24 +97,46 @@ pub(super) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode, Refusal> {
+    match ask(args)? {
+        Asked::Answered(code) => Ok(code),
+        Asked::Launch(launch) => serve(*launch).map_err(|failure| match failure {
+            Failure::Usage(error) => Refusal::Configuration(chain(error.as_ref())),
+            Failure::Run(error) => Refusal::Run(chain(error.as_ref())),
+        }),
+    }
+}
+
+/// What a command line asks for.
+enum Asked {
+    /// A word, which was given.
+    Answered(ExitCode),
+    /// A VM.
+    Launch(Box<Launch>),
+}
+
+/// Not inlined: what it needs of the stack would stay there, and in memory, as long as the guest runs.
+#[inline(never)]
+fn ask(args: impl Iterator<Item = OsString>) -> Result<Asked, Refusal> {
     let args = args.map(text).collect::<Result<Vec<_>, _>>()?;
     let given = match parse::parse(&args)? {
         Request::Help => {
-            return Ok(answer(&format!("{}{}", version(), flags::help())));
+            let help = format!("{}{}", version(), flags::help());
+            return Ok(Asked::Answered(answer(&help)));
         }
-        Request::Version => return Ok(answer(&version())),
+        Request::Version => return Ok(Asked::Answered(answer(&version()))),
         Request::Flags(given) => given,
     };
     if given.has("snapshot-version") {
-        return Ok(answer(&format!("v{}\n", snapshot::VERSION)));
+        return Ok(Asked::Answered(answer(&format!(
+            "v{}\n",
+            snapshot::VERSION
+        ))));
     }
     if let Some(path) = given.value("describe-snapshot") {
-        return Ok(answer(&format!("v{}\n", snapshot::describe(path)?)));
+        let version = format!("v{}\n", snapshot::describe(path)?);
+        return Ok(Asked::Answered(answer(&version)));
     }
-    serve(read(&given)?).map_err(|failure| match failure {
-        Failure::Usage(error) => Refusal::Configuration(chain(error.as_ref())),
-        Failure::Run(error) => Refusal::Run(chain(error.as_ref())),
-    })
+    Ok(Asked::Launch(Box::new(read(&given)?)))
 }
 
 fn text(arg: OsString) -> Result<String, ArgError> {

@@ -25,6 +25,7 @@ use crate::session::{LastWord, Manners, ProcessHost, Session, Signals, Surroundi
 ///
 /// # Errors
 /// What kept the guest from starting, or broke it off.
+#[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     start_log(args)?;
     let mut spec = config::spec(args)?;

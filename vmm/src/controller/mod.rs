@@ -28,7 +28,7 @@ use crate::command::{
 use crate::events::Event;
 use crate::metrics::{Kind, Metrics, Process};
 use crate::open::Parcels;
-use crate::spec::{LoggerConfig, Serial, Spec};
+use crate::spec::{LoggerConfig, Serial, Spec, is_passed};
 
 /// The process around a VM, as far as the VM needs it.
 pub trait Host: fmt::Debug {
@@ -296,6 +296,7 @@ fn connect(
     metrics: &mut Metrics,
     setting: &Setting,
 ) -> Result<(), CommandError> {
+    refuse_descriptor(setting)?;
     match setting {
         Setting::Logger(config) => host.set_log(config).map_err(CommandError::Logger),
         Setting::Serial(config) => host.set_serial(config).map_err(CommandError::Serial),
@@ -303,6 +304,22 @@ fn connect(
             .write_to(config)
             .map_err(|error| CommandError::Metrics(error.to_string())),
         _ => Ok(()),
+    }
+}
+
+/// Refuses a passed descriptor where only a path will do: it would name a file of that name.
+fn refuse_descriptor(setting: &Setting) -> Result<(), CommandError> {
+    let (path, refuse): (_, fn(String) -> CommandError) = match setting {
+        Setting::Logger(config) => (config.log_path.as_deref(), CommandError::Logger),
+        Setting::Serial(config) => (config.serial_out_path.as_deref(), CommandError::Serial),
+        Setting::Metrics(config) => (Some(config.metrics_path.as_str()), CommandError::Metrics),
+        _ => return Ok(()),
+    };
+    match path.filter(|path| is_passed(path)) {
+        None => Ok(()),
+        Some(path) => Err(refuse(format!(
+            "{path} was given and a path was expected: a passed descriptor serves as kernel, initrd, disk or tap"
+        ))),
     }
 }
 

@@ -208,6 +208,45 @@ fn a_descriptor_serves_as_a_file() {
 }
 
 #[test]
+fn a_descriptor_for_reading_only_is_no_disk_to_write_and_is_not_spent() {
+    let mut vm = controller();
+    let image = file();
+    let fd = File::open(image.path()).unwrap().into();
+    let name = "disk".to_owned();
+    vm.handle(Command::Deposit { name, fd }).unwrap();
+    let path = std::path::Path::new("fd:disk");
+    for _ in 0..2 {
+        let refused = vm.handle(Command::Set(drive("a", path, true)));
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("for reading only"), "{error}");
+    }
+}
+
+#[test]
+fn a_descriptor_is_no_place_for_log_figures_or_output() {
+    let mut vm = controller();
+    for (setting, prefix) in [
+        (
+            json!({"logger": {"log_path": "fd:a"}}),
+            "Logger error: fd:a",
+        ),
+        (
+            json!({"metrics": {"metrics_path": "fd:a"}}),
+            "Metrics error: fd:a",
+        ),
+        (
+            json!({"serial": {"serial_out_path": "fd:a"}}),
+            "Serial error: fd:a",
+        ),
+    ] {
+        let error = vm
+            .describe(serde_json::from_value(setting).unwrap())
+            .unwrap_err();
+        assert!(error.to_string().starts_with(prefix), "{error}");
+    }
+}
+
+#[test]
 fn a_patch_changes_only_what_it_names() {
     let mut vm = controller();
     let patch = MachinePatch {

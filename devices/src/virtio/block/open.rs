@@ -32,6 +32,11 @@ pub enum OpenError {
         "the disk {0:?} may not be written by this user (Permission denied); change its permissions, or attach it read-only with `,ro`"
     )]
     Unwritable(PathBuf),
+    /// Passed in, for reading only.
+    #[error(
+        "the disk {0:?} was passed in open for reading only; open it for writing too, or attach it read-only"
+    )]
+    PassedReadOnly(PathBuf),
     /// Another virtual machine has it.
     #[error(
         "the disk {0:?} is in use by another process; stop that one, or attach it read-only everywhere with `,ro`"
@@ -65,7 +70,7 @@ pub fn open(path: &Path, read_only: bool) -> Result<File, OpenError> {
 }
 
 /// Takes a file that somebody else has opened, and locks it as [`open`] does; `path` is what messages
-/// call it. That a disk to be written was opened for writing is found out when the device is built.
+/// call it.
 ///
 /// # Errors
 /// When it is of another kind, or in use.
@@ -81,8 +86,11 @@ pub fn adopt(path: &Path, file: File, read_only: bool) -> Result<File, OpenError
     if !kind.is_file() && !kind.is_block_device() {
         return Err(OpenError::Kind(path.to_owned()));
     }
-    lock(path, &file, read_only)?;
     let flags = fcntl_getfl(&file).map_err(|errno| wrap(errno.into()))?;
+    if !read_only && !flags.contains(OFlags::RDWR) {
+        return Err(OpenError::PassedReadOnly(path.to_owned()));
+    }
+    lock(path, &file, read_only)?;
     fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK)).map_err(|errno| wrap(errno.into()))?;
     Ok(file)
 }
