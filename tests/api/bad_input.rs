@@ -163,12 +163,15 @@ fn a_configuration_file_that_is_wrong_names_what_is_wrong() {
     );
     both(&folder, &with("cut"), &["is not JSON"], (2, 152));
     both(&folder, &with("list"), &["is wrong"], (2, 152));
+    // Firecracker passes over a key of the whole file that it does not know, and then misses what it needs.
     both(
         &folder,
         &with("key"),
-        &["boot-sauce", "`boot-source`"],
+        &["is wrong", "`boot-source`"],
         (2, 152),
     );
+    let (_, text) = refused(folder.path(), Face::Ravelin, &with("key"));
+    assert!(text.contains("did you mean `boot-source`?"), "{text}");
     both(
         &folder,
         &with("inner"),
