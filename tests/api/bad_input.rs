@@ -144,7 +144,8 @@ fn a_configuration_file_that_is_wrong_names_what_is_wrong() {
     );
     file(
         "vcpus",
-        r#"{"machine-config": {"vcpu_count": 99, "mem_size_mib": 64}}"#,
+        r#"{"boot-source": {"kernel_image_path": "x"},
+            "machine-config": {"vcpu_count": 99, "mem_size_mib": 64}}"#,
     );
     file("cut", r#"{"boot-source": {"#);
     let with = |name: &'static str| ["--api-sock", "s", "--config-file", name];
