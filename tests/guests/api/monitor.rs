@@ -179,7 +179,10 @@ impl Monitor {
 
     /// Waits for the guest's end.
     pub(crate) fn end(self) -> Outcome {
-        self.running.end()
+        let mut outcome = self.running.end();
+        // What it says there of its end tells a guest that powered off from one that broke.
+        outcome.errors.push_str(&self.log.text());
+        outcome
     }
 }
 
