@@ -1,7 +1,6 @@
 //! Firecracker's command line, for a ravelin that is called `firecracker` or by that subcommand.
 
 mod flags;
-mod parse;
 mod snapshot;
 
 use std::ffi::OsString;
@@ -12,7 +11,8 @@ use std::process::ExitCode;
 use clap::Command;
 use log::LevelFilter;
 
-use self::parse::{ArgError, Given, Request};
+use super::grammar::{ArgError, Given, Grammar, Request, help, text};
+use super::id::instance_id;
 use super::print;
 use crate::api::FIRECRACKER_VERSION;
 use crate::failure::{Failure, chain};
@@ -23,14 +23,18 @@ use crate::serve::launch::{
 use crate::serve::ready::Ready;
 use crate::serve::serve;
 
+/// Firecracker's command line.
+const GRAMMAR: Grammar = Grammar {
+    flags: &flags::FLAGS,
+    needs: &[("no-api", "config-file")],
+    apart: &[("no-seccomp", "seccomp-filter")],
+};
 /// Exit status: something failed.
 const GENERIC: u8 = 1;
 /// Exit status: a configuration is wrong.
 const BAD_CONFIGURATION: u8 = 152;
 /// Exit status: the command line is wrong.
 const BAD_ARGUMENTS: u8 = 153;
-/// The longest name, in characters.
-const LONGEST_ID: usize = 64;
 
 /// Why no VM was started, or why it broke off.
 #[derive(Debug, thiserror::Error)]
@@ -118,9 +122,9 @@ enum Asked {
 #[inline(never)]
 fn ask(args: impl Iterator<Item = OsString>) -> Result<Asked, Refusal> {
     let args = args.map(text).collect::<Result<Vec<_>, _>>()?;
-    let given = match parse::parse(&args)? {
+    let given = match GRAMMAR.parse(&args)? {
         Request::Help => {
-            let help = format!("{}{}", version(), flags::help());
+            let help = format!("{}{}", version(), help(&flags::FLAGS));
             return Ok(Asked::Answered(answer(&help)));
         }
         Request::Version => return Ok(Asked::Answered(answer(&version()))),
@@ -137,11 +141,6 @@ fn ask(args: impl Iterator<Item = OsString>) -> Result<Asked, Refusal> {
         return Ok(Asked::Answered(answer(&version)));
     }
     Ok(Asked::Launch(Box::new(read(&given)?)))
-}
-
-fn text(arg: OsString) -> Result<String, ArgError> {
-    arg.into_string()
-        .map_err(|arg| ArgError::Unexpected(arg.to_string_lossy().into_owned()))
 }
 
 fn version() -> String {
@@ -219,17 +218,9 @@ fn warnings(given: &Given) -> Vec<String> {
 }
 
 fn id(text: &str) -> Result<String, ArgError> {
-    let wrong = |why: String| Err(ArgError::Value("id", text.to_owned(), why));
-    if text.is_empty() || text.len() > LONGEST_ID {
-        let length = text.len();
-        return wrong(format!(
-            "invalid len ({length});  the length must be between 1 and {LONGEST_ID}"
-        ));
-    }
-    let strange = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
-    match text.chars().enumerate().find(|(_, c)| strange(*c)) {
-        Some((at, c)) => wrong(format!("invalid char ({c}) at position {at}")),
-        None => Ok(text.to_owned()),
+    match instance_id(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(why) => Err(ArgError::Value("id", text.to_owned(), why.to_string())),
     }
 }
 
@@ -248,7 +239,7 @@ mod tests {
 
     fn launch(line: &str) -> Result<Launch, Refusal> {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        match parse::parse(&args)? {
+        match GRAMMAR.parse(&args)? {
             Request::Flags(given) => read(&given),
             other => panic!("{other:?}"),
         }
