@@ -5,6 +5,7 @@ mod audit;
 mod cli;
 mod console;
 mod failure;
+mod jail;
 mod json_file;
 mod logger;
 mod nearest;

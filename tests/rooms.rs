@@ -66,6 +66,21 @@ fn the_command_reaches_devices_only_through_the_machine() {
 }
 
 #[test]
+fn the_preparer_knows_neither_the_machine_nor_who_calls_it() {
+    never(
+        "src/jail",
+        &[
+            "vmm::",
+            "devices::",
+            "crate::cli",
+            "crate::api",
+            "crate::serve",
+            "clap",
+        ],
+    );
+}
+
+#[test]
 fn only_the_kvm_room_uses_kvm_ioctls() {
     for path in sources("vmm/src") {
         let inside = path.starts_with("vmm/src/kvm");

@@ -8,7 +8,10 @@ mod ctl;
 mod disk;
 mod doctor;
 mod firecracker;
+mod grammar;
+mod id;
 mod inherited;
+mod jailer;
 mod net;
 mod options;
 mod ps;
@@ -54,8 +57,11 @@ enum Command {
 /// **No subcommand is inlined here**: what each needs of the stack would be taken for all of them, and stay in
 /// memory as long as a guest runs.
 pub(crate) fn main() -> ExitCode {
-    if let Some(args) = as_firecracker(env::args_os()) {
+    if let Some((args, _)) = called("firecracker", env::args_os()) {
         return firecracker::main(args);
+    }
+    if let Some((args, by_name)) = called("jailer", env::args_os()) {
+        return jailer::main(args, by_name);
     }
     let done = match parse() {
         Command::Run(args) => run::run(&args),
@@ -79,21 +85,24 @@ fn parse() -> Command {
 
 /// The whole command line, for the parser, the help, the completions and the man pages.
 fn command() -> clap::Command {
-    Cli::command().subcommand(firecracker::command())
+    Cli::command()
+        .subcommand(firecracker::command())
+        .subcommand(jailer::command())
 }
 
-/// What stands after the name of a program that is called `firecracker`, or after that subcommand: its
-/// grammar is not clap's.
-fn as_firecracker(
+/// What stands after the name of a program that is called by another's name, which is `true` then, or after that
+/// name as a subcommand: its grammar is not clap's.
+fn called(
+    other: &str,
     mut args: impl Iterator<Item = OsString>,
-) -> Option<impl Iterator<Item = OsString>> {
+) -> Option<(impl Iterator<Item = OsString>, bool)> {
     let name = args.next()?;
-    let is_firecracker = |name: &OsStr| name == "firecracker";
-    if Path::new(&name).file_name().is_some_and(is_firecracker) {
-        return Some(args);
+    let is_other = |name: &OsStr| name == other;
+    if Path::new(&name).file_name().is_some_and(is_other) {
+        return Some((args, true));
     }
-    args.next().filter(|first| is_firecracker(first))?;
-    Some(args)
+    args.next().filter(|first| is_other(first))?;
+    Some((args, false))
 }
 
 /// Prints what was asked for. Who reads the start only has read what it wanted.
@@ -122,29 +131,35 @@ fn vm_name(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn firecracker_args(line: &[&str]) -> Option<Vec<OsString>> {
-        as_firecracker(line.iter().map(OsString::from)).map(Iterator::collect)
+    fn args(other: &str, line: &[&str]) -> Option<(Vec<OsString>, bool)> {
+        let (args, by_name) = called(other, line.iter().map(OsString::from))?;
+        Some((args.collect(), by_name))
     }
 
     #[test]
-    fn a_program_called_firecracker_has_its_command_line() {
-        for line in [
-            &["firecracker", "--id", "a"][..],
-            &["/usr/bin/firecracker", "--id", "a"],
-            &["ravelin", "firecracker", "--id", "a"],
+    fn a_program_of_anothers_name_has_its_command_line() {
+        for (line, is_by_name) in [
+            (&["firecracker", "--id", "a"][..], true),
+            (&["/usr/bin/firecracker", "--id", "a"], true),
+            (&["ravelin", "firecracker", "--id", "a"], false),
         ] {
-            let args = firecracker_args(line).unwrap();
-            assert_eq!(args, ["--id", "a"], "{line:?}");
+            let (args, by_name) = args("firecracker", line).unwrap();
+            assert_eq!(
+                (args, by_name),
+                (vec!["--id".into(), "a".into()], is_by_name)
+            );
         }
         for line in [
             &["ravelin"][..],
             &["ravelin", "run", "firecracker"],
             &["firecracker/ravelin", "api"],
             &["firecracker-v1", "api"],
+            &["jailer", "--id", "firecracker"],
             &[],
         ] {
-            assert_eq!(firecracker_args(line), None, "{line:?}");
+            assert_eq!(args("firecracker", line), None, "{line:?}");
         }
+        assert!(args("jailer", &["/opt/jailer", "--version"]).is_some());
     }
 
     #[test]
