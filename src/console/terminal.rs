@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Mutex;
 
-use rustix::process::getpgrp;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
 /// finds it.
@@ -42,6 +42,7 @@ impl Drop for Raw {
 /// stops whoever tries, or changes the terminal (`termios(3)`, SIGTTIN and SIGTTOU).
 pub(crate) fn may_be_read() -> bool {
     match tcgetpgrp(io::stdin().as_fd()) {
+        // Both are 0 where the group was left outside a PID namespace, whose kernel shows no number for it.
         Ok(group) => group == getpgrp(),
         // No terminal, or nobody's.
         Err(_) => true,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::{env, io, thread};
 
 use rustix::io::Errno;
-use rustix::process::getsid;
+use rustix::process::getpriority_process;
 use seccompiler::{BackendError, BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-/// What the trial's filter answers in place of the kernel: an error that `getsid(2)` never gives.
+/// What the trial's filter answers in place of the kernel: an error that `getpriority(2)` never gives.
 const ANSWER: Errno = Errno::XDEV;
 
 /// Why a filter is not to be had here.
@@ -33,14 +33,14 @@ pub(super) enum TrialError {
 /// # Errors
 /// [`TrialError`]: where it went wrong.
 pub(super) fn trial() -> Result<(), TrialError> {
-    let filter = refuse(libc::SYS_getsid)?;
+    let filter = refuse(libc::SYS_getpriority)?;
     let thread = thread::Builder::new().name("seccomp".to_owned());
     let result = thread.spawn(move || {
         apply_filter(&filter)?;
-        match getsid(None) {
+        match getpriority_process(None) {
             Err(ANSWER) => Ok(()),
             Err(other) => Err(TrialError::Ignored(format!("the error {other}"))),
-            Ok(session) => Err(TrialError::Ignored(format!("{session:?}"))),
+            Ok(priority) => Err(TrialError::Ignored(format!("{priority}"))),
         }
     })?;
     let died = |_| TrialError::Ignored("a panic".to_owned());
@@ -66,16 +66,16 @@ mod tests {
             Ok(()) => {}
             Err(error) => eprintln!("SKIPPED: no seccomp filter can be had here: {error}"),
         }
-        assert!(getsid(None).is_ok());
-        let other = thread::spawn(|| getsid(None).is_ok());
+        assert!(getpriority_process(None).is_ok());
+        let other = thread::spawn(|| getpriority_process(None).is_ok());
         assert!(other.join().unwrap());
     }
 
     #[test]
     fn a_filter_names_this_processor_and_its_call() {
-        let filter = refuse(libc::SYS_getsid).unwrap();
-        let number = u32::try_from(libc::SYS_getsid).unwrap();
+        let filter = refuse(libc::SYS_getpriority).unwrap();
+        let number = u32::try_from(libc::SYS_getpriority).unwrap();
         assert!(filter.iter().any(|instruction| instruction.k == number));
-        assert_ne!(filter, refuse(libc::SYS_getpgid).unwrap());
+        assert_ne!(filter, refuse(libc::SYS_setpriority).unwrap());
     }
 }
