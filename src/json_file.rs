@@ -1,10 +1,11 @@
 //! Files with JSON that a command line names.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
+use vmm::outside;
 
 use crate::failure::Failure;
 use crate::nearest;
@@ -62,6 +63,8 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, content: &Content) -> Resul
 /// Reads a file, which may also be a pipe or an endless device, until it is too long.
 fn read_some(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
+    outside::open(path, OFlags::RDONLY)?
+        .take(MOST + 1)
+        .read_to_end(&mut text)?;
     Ok(text)
 }

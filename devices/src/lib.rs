@@ -24,4 +24,5 @@ pub mod legacy;
 pub mod limiter;
 pub mod metrics;
 pub mod mmds;
+pub mod outside;
 pub mod virtio;

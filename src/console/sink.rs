@@ -1,13 +1,14 @@
 //! Where the guest's output goes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::net::{SendFlags, send};
+use vmm::outside;
 
 use super::line::{self, Line};
 
@@ -41,10 +42,7 @@ impl Sink {
     /// # Errors
     /// When stdout is closed.
     pub(crate) fn stdout() -> io::Result<Self> {
-        let reopened = OpenOptions::new()
-            .write(true)
-            .custom_flags(flags())
-            .open("/proc/self/fd/1");
+        let reopened = outside::open(Path::new("/proc/self/fd/1"), OFlags::WRONLY | flags());
         let file = match reopened {
             // A regular file keeps its place only in the descriptor that the shell opened.
             Ok(file) if !file.metadata()?.is_file() => file,
@@ -58,18 +56,12 @@ impl Sink {
     /// # Errors
     /// When it cannot be, or is a disk: nobody wants a console's words over a filesystem.
     pub(crate) fn file(path: &Path) -> io::Result<Self> {
-        let open = |pipe: bool| {
-            OpenOptions::new()
-                // A pipe that is open for reading has a reader (`fifo(7)`).
-                .read(pipe)
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .custom_flags(flags())
-                .open(path)
+        let access = match outside::is_pipe(path) {
+            // A pipe that is open for reading has a reader (`fifo(7)`).
+            true => OFlags::RDWR,
+            false => OFlags::WRONLY,
         };
-        let is_pipe = fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo());
-        let file = open(is_pipe)?;
+        let file = outside::open(path, access | OFlags::CREATE | OFlags::TRUNC | flags())?;
         if file.metadata()?.file_type().is_block_device() {
             return Err(io::Error::other("it is a disk"));
         }
@@ -162,10 +154,8 @@ fn kind(file: &File) -> Kind {
     }
 }
 
-fn flags() -> i32 {
-    (OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC)
-        .bits()
-        .cast_signed()
+fn flags() -> OFlags {
+    OFlags::NONBLOCK | OFlags::NOCTTY
 }
 
 #[cfg(test)]

@@ -12,9 +12,7 @@ mod output;
 mod tests;
 mod text;
 
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -23,6 +21,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::fs::OFlags;
 use vmm::line_file::{LineFile, LineFileError};
 use vmm::metrics::process::Logger as Counts;
+use vmm::outside;
 use vmm::spec::{LogLevel, LoggerConfig};
 
 use limit::Limits;
@@ -70,11 +69,8 @@ pub(crate) fn init(level: LevelFilter, file: Option<&Path>, name: Option<&str>) 
     let speaker = name.map_or_else(|| "ravelin".to_owned(), |name| format!("ravelin {name}"));
     let file = file.map(|path| {
         // A pipe that nobody reads is an error, and one that is full loses lines: neither stops ravelin.
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)
+        let how = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+        outside::open(path, how | OFlags::NONBLOCK)
     });
     // A file that cannot be opened is told of under the VM's name already.
     let (output, error) = match file.transpose() {

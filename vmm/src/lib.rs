@@ -32,5 +32,8 @@ pub mod metrics;
 pub mod open;
 pub mod spec;
 
+/// What lies outside of a jail.
+pub use devices::outside;
+
 /// The metadata service.
 pub use devices::mmds;

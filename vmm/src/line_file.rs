@@ -1,10 +1,11 @@
 //! A file or named pipe that takes whole lines and never makes its writer wait: for metrics and the log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use devices::outside;
 use rustix::fs::OFlags;
 
 /// Why lines cannot go where they were to go.
@@ -56,13 +57,8 @@ impl LineFile {
             path: path.to_owned(),
             found,
         };
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(path);
+        let how = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+        let opened = outside::open(path, how | OFlags::NONBLOCK | OFlags::NOCTTY);
         let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::IsADirectory => wrong("a folder"),
             _ => fault(source),
@@ -134,11 +130,7 @@ mod tests {
     }
 
     fn drain(path: &Path) -> Vec<u8> {
-        let mut reader = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)
-            .unwrap();
+        let mut reader = outside::open(path, OFlags::RDONLY | OFlags::NONBLOCK).unwrap();
         let (mut all, mut some) = (Vec::new(), [0; 4096]);
         while let Ok(n @ 1..) = reader.read(&mut some) {
             all.extend_from_slice(&some[..n]);

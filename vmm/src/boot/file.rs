@@ -1,10 +1,12 @@
 //! Kernel and initrd files: opening them, reading headers, and placing ranges of them into guest memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use devices::outside;
+use rustix::fs::OFlags;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryError};
 
 use crate::memory::{GuestMemory, MapError, PAGE_SIZE, map_file};
@@ -52,10 +54,7 @@ impl ImageFile {
     /// [`FileFault`], also for what is not a regular file and for an empty one.
     pub fn open(path: &Path) -> Result<Self, FileFault> {
         // Without NONBLOCK the open of a pipe would wait for its other end.
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path);
+        let file = outside::open(path, OFlags::RDONLY | OFlags::NONBLOCK);
         let file = file.map_err(|error| match error.kind() {
             ErrorKind::NotFound => FileFault::Missing,
             ErrorKind::PermissionDenied => FileFault::Denied,

@@ -11,10 +11,11 @@ mod start;
 mod tests;
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use devices::mmds::{Mmds, StoreError};
+use devices::outside;
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 pub use draft::{Draft, ThreadNames};
@@ -326,10 +327,8 @@ fn refuse_descriptor(setting: &Setting) -> Result<(), CommandError> {
 /// Why a snapshot is not loaded. Firecracker's words where the file is the reason.
 fn load_snapshot(load: &LoadSnapshot) -> CommandError {
     // Without NONBLOCK the open of a pipe would wait for its other end.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(&load.snapshot_path);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let opened = outside::open(Path::new(&load.snapshot_path), flags);
     CommandError::Load(match opened {
         Err(error) => format!(
             "Failed to restore from snapshot: Failed to get snapshot state from file: Failed to open \

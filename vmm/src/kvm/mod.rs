@@ -5,16 +5,21 @@
 //! then waits for (5.9 against 1.2 ms for an empty machine). [`Vm::create`] keeps that order.
 
 mod kick;
+mod own;
 mod registers;
 mod survey;
 mod vcpu;
 mod vm;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use devices::outside;
 use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES};
 use kvm_ioctls::Cap;
+use rustix::fs::OFlags;
 
 use crate::spec::KvmCapability;
 
@@ -127,7 +132,9 @@ impl Kvm {
 
     /// Opens KVM at `path`; what it lacks, [`Self::survey`] tells.
     pub(crate) fn open_whatever_it_lacks(path: &CStr) -> Result<Self, KvmError> {
-        let fd = kvm_ioctls::Kvm::new_with_path(path).map_err(refusal)?;
+        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+        let fd = outside::open(path, OFlags::RDWR).map_err(refusal)?;
+        let fd = own::kvm(fd);
         let version = fd.get_api_version();
         if version < 0 {
             return Err(KvmError::NotKvm);
@@ -159,13 +166,13 @@ impl Kvm {
     }
 }
 
-fn refusal(error: kvm_ioctls::Error) -> KvmError {
-    match error.errno() {
+fn refusal(error: io::Error) -> KvmError {
+    match error.raw_os_error().unwrap_or_default() {
         libc::ENOENT | libc::ENOTDIR => KvmError::Missing,
         libc::ENODEV | libc::ENXIO => KvmError::NoDriver,
         libc::EACCES => KvmError::Denied,
         libc::EPERM => KvmError::Refused,
-        _ => KvmError::Open(error.into()),
+        _ => KvmError::Open(error),
     }
 }
 
@@ -215,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_error_number_has_its_cause() {
-        let cause = |errno| refusal(kvm_ioctls::Error::new(errno));
+        let cause = |errno| refusal(io::Error::from_raw_os_error(errno));
         assert!(matches!(cause(libc::ENXIO), KvmError::NoDriver));
         assert!(matches!(cause(libc::EACCES), KvmError::Denied));
         assert!(matches!(cause(libc::EPERM), KvmError::Refused));

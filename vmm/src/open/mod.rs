@@ -11,8 +11,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use devices::outside;
 use devices::virtio::block;
 use devices::virtio::net::{Tap, TapError};
+
+use rustix::fs::OFlags;
 
 pub use parcels::{DepositError, Parcels};
 
@@ -102,7 +105,7 @@ impl FileId {
     fn at(path: &Path, parcels: &Parcels) -> Option<Self> {
         match parcels.copy(path).ok()? {
             Some(parcel) => Self::of(&parcel.into()),
-            None => fs::metadata(path).ok().map(Self::from),
+            None => Self::of(&outside::open(path, OFlags::PATH).ok()?),
         }
     }
 }

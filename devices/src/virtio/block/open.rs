@@ -1,12 +1,14 @@
 //! Opens the file behind a disk, for whoever may open files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
+
+use crate::outside;
 
 /// Why the file behind a disk cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -60,11 +62,11 @@ pub enum OpenError {
 /// When the file is missing, of another kind, in use, or not permitted.
 pub fn open(path: &Path, read_only: bool) -> Result<File, OpenError> {
     // Without NONBLOCK the open of a pipe would wait for its other end.
-    let file = OpenOptions::new()
-        .read(true)
-        .write(!read_only)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path)
+    let access = match read_only {
+        true => OFlags::RDONLY,
+        false => OFlags::RDWR,
+    };
+    let file = outside::open(path, access | OFlags::NONBLOCK)
         .map_err(|error| explain(path, read_only, error))?;
     adopt(path, file, read_only)
 }
@@ -123,7 +125,7 @@ fn explain(path: &Path, read_only: bool, error: io::Error) -> OpenError {
         Some(Errno::ROFS) => OpenError::Unwritable(path),
         Some(Errno::ACCESS | Errno::PERM) if read_only => OpenError::Unreadable(path),
         Some(Errno::ACCESS | Errno::PERM) => {
-            if File::open(&path).is_ok() {
+            if outside::open(&path, OFlags::RDONLY).is_ok() {
                 OpenError::Unwritable(path)
             } else {
                 OpenError::Unreadable(path)

@@ -1,14 +1,15 @@
 //! The tap behind a card: opened by whoever may, then passed to the device as an fd.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
+use crate::outside;
 use crate::virtio::net::config::{Mtu, TapName};
 use crate::virtio::net::{HEADER, ioctl};
 
@@ -77,6 +78,9 @@ pub enum TapError {
         /// The MTU asked for.
         wanted: u16,
     },
+    /// What was said by whoever opens taps for this process.
+    #[error("{0}")]
+    Outside(String),
     /// Anything else.
     #[error("cannot {act} the tap {name}: {source}")]
     Setup {
@@ -96,6 +100,16 @@ impl Tap {
     /// # Errors
     /// When the tap may not be had, is in use, or is not as asked for.
     pub fn open(name: &TapName, mtu: Option<Mtu>) -> Result<Self, TapError> {
+        match outside::way() {
+            Some(way) => way
+                .tap(name.as_str(), mtu.map_or(0, Mtu::get))
+                .map_err(TapError::Outside)
+                .and_then(|tap| Self::adopt(name, tap)),
+            None => Self::open_here(name, mtu),
+        }
+    }
+
+    fn open_here(name: &TapName, mtu: Option<Mtu>) -> Result<Self, TapError> {
         let setup = |act| {
             move |source| TapError::Setup {
                 act,
@@ -226,12 +240,9 @@ fn bind(tun: &File, name: &TapName, extra: libc::c_int) -> io::Result<()> {
 }
 
 fn open_driver(name: &TapName) -> Result<File, TapError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")
-        .map_err(|source| match Errno::from_io_error(&source) {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK;
+    outside::open(Path::new("/dev/net/tun"), flags).map_err(|source| {
+        match Errno::from_io_error(&source) {
             Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => TapError::NoDriver,
             Some(Errno::PERM | Errno::ACCESS) => TapError::Driver,
             _ => TapError::Setup {
@@ -239,7 +250,8 @@ fn open_driver(name: &TapName) -> Result<File, TapError> {
                 name: name.clone(),
                 source,
             },
-        })
+        }
+    })
 }
 
 /// Whether a tap of the user's own is as asked for; it is not ours to change.

@@ -1,10 +1,13 @@
 //! The entropy source between two lives of its worker.
 
-use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use crate::limiter::Limiter;
 use crate::metrics::Group;
+use crate::outside;
 use crate::virtio::rng::Metrics;
 use crate::virtio::rng::config::{Config, Error};
 use crate::virtio::rng::worker::{RngWorker, Source};
@@ -28,7 +31,8 @@ impl Rng {
     /// When `/dev/urandom` cannot be opened, or there is a limit and the kernel grants no timer.
     pub fn new(config: &Config) -> Result<Self, Error> {
         let source = Source {
-            file: File::open("/dev/urandom").map_err(Error::Source)?,
+            file: outside::open(Path::new("/dev/urandom"), OFlags::RDONLY)
+                .map_err(Error::Source)?,
             limiter: Limiter::new(&config.limiter).map_err(Error::Timer)?,
         };
         Ok(Self {

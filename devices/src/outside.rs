@@ -1,0 +1,68 @@
+//! What lies outside of this process and has a name: files by their paths, taps by theirs.
+//!
+//! A monitor in its jail has no file system and no network of its own. What it still may ask for, it asks of the
+//! process that has built the jail: that one's [`Way`] is set once, before anything is opened. A process without a
+//! jail goes itself.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rustix::fs::{FileType, Mode, OFlags, fstat};
+use rustix::io::Errno;
+
+/// A way to what lies outside, through somebody else.
+pub trait Way: fmt::Debug + Send + Sync {
+    /// Opens a file as `open(2)` does; the descriptor is close-on-exec.
+    ///
+    /// # Errors
+    /// As `open(2)`.
+    fn open(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd>;
+
+    /// Opens the tap `name`, with `mtu` bytes as its largest packet (0: as it is).
+    ///
+    /// # Errors
+    /// A sentence.
+    fn tap(&self, name: &str, mtu: u16) -> Result<OwnedFd, String>;
+}
+
+static WAY: OnceLock<Box<dyn Way>> = OnceLock::new();
+
+/// From now on everything outside is reached by `way`. The first one stays.
+pub fn go_by(way: Box<dyn Way>) {
+    // A second one would be a second jail, which nobody is in.
+    let _ = WAY.set(way);
+}
+
+/// The way, if this process does not go itself.
+pub(crate) fn way() -> Option<&'static dyn Way> {
+    WAY.get().map(AsRef::as_ref)
+}
+
+/// Opens a file as `open(2)` does, close-on-exec; what it makes has the permissions 0666 less the umask.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH;
+    if let Some(way) = way() {
+        return way.open(path, flags, mode).map(File::from);
+    }
+    loop {
+        match rustix::fs::open(path, flags, mode) {
+            Ok(file) => return Ok(file.into()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether a named pipe has this path.
+pub fn is_pipe(path: &Path) -> bool {
+    let found = open(path, OFlags::PATH).and_then(|file| Ok(fstat(&file)?));
+    found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
