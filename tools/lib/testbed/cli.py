@@ -61,6 +61,14 @@ def parser():
     run.add_argument(
         "-t", dest="timeout", type=positive, metavar="SECONDS", help="end the command after this time"
     )
+    run.add_argument(
+        "--again",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="run the command again, N times at most, when the testbed was lost while it ran; what it read is not read again",
+    )
+    run.add_argument("--again-log", metavar="FILE", help="add a line to this file for each time it is run again")
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="the command and its words")
     verbs.add_parser("shell", parents=[machine], help="a shell in it, on this terminal; brings it up first")
@@ -68,7 +76,7 @@ def parser():
     down.add_argument("--all", action="store_true", help="end every testbed of this user")
     down.add_argument("--unused", action="store_true", help="but not while a command runs in it")
     verbs.add_parser("status", parents=[named], help="whether it is up, and which others are; exit status 0 when it is")
-    verbs.add_parser("log", parents=[named], help="what its console and QEMU have said")
+    verbs.add_parser("log", parents=[named], help="what its console and QEMU have said, and those of the last one that was lost")
     return main
 
 
@@ -115,7 +123,13 @@ def run(testbed, arguments):
     if not command:
         sys.stderr.write("tools/testbed: no command was given; expected tools/testbed run -- COMMAND ...\n")
         return 2
-    return execute(testbed, arguments, command, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
+    for left in range(arguments.again, -1, -1):
+        try:
+            return execute(testbed, arguments, command, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
+        except client.Lost as lost:
+            if not left:
+                raise
+            note_again(arguments, command, lost)
 
 
 def shell(testbed, arguments):
@@ -126,6 +140,18 @@ def shell(testbed, arguments):
 
 
 def execute(testbed, arguments, command, cwd, env, timeout, terminal):
+    """Runs a command; where the machine was lost before it began, on a fresh one."""
+    for last in (False, False, True):
+        try:
+            return attempt(testbed, arguments, command, cwd, env, timeout, terminal)
+        except client.Unreachable as lost:
+            if last:
+                raise
+            sys.stderr.write(f"testbed: {lost}: a fresh one is brought up\n")
+
+
+def attempt(testbed, arguments, command, cwd, env, timeout, terminal):
+    state = None
     try:
         here = os.path.realpath(cwd or os.getcwd())
         with testbed.lease(wish(arguments)) as state:
@@ -137,7 +163,17 @@ def execute(testbed, arguments, command, cwd, env, timeout, terminal):
             return client.run(state, command, here, env, timeout, terminal)
     except Failure as failure:
         failure.status = 125
+        if isinstance(failure, client.Lost):
+            testbed.drop(state)
         raise
+
+
+def note_again(arguments, command, lost):
+    """Says that a command is run again, and writes it down."""
+    sys.stderr.write(f"testbed: {lost}; the command is run again\n")
+    if arguments.again_log:
+        with open(arguments.again_log, "a") as file:
+            file.write(shlex.join(command) + "\n")
 
 
 def down(testbed, arguments):
@@ -168,6 +204,7 @@ def describe(testbed, state):
 
 
 def log(testbed, _):
+    sys.stdout.write(testbed.lost())
     sys.stdout.write(testbed.said())
     return 0
 

@@ -26,7 +26,11 @@ GRACE_SECONDS = 5
 
 
 class Lost(Failure):
-    """The testbed went away."""
+    """The testbed went away while the command ran."""
+
+
+class Unreachable(Lost):
+    """The testbed was away already: nothing of the command has run."""
 
 
 def run(state, argv, cwd, extra, timeout=None, tty=False):
@@ -37,7 +41,7 @@ def run(state, argv, cwd, extra, timeout=None, tty=False):
     try:
         connection = connect(state, argv, options, timeout=10)
     except OSError as error:
-        raise Lost(f"the testbed does not answer ({error}): try tools/testbed down, then up") from error
+        raise Unreachable(f"the testbed does not answer ({error})") from error
     with connection, wakeup() as signals, raw(tty):
         try:
             return Relay(connection, signals, timeout).run()

@@ -10,8 +10,9 @@ VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 MORTAL = ["setpriv", "--pdeathsig", "KILL", "--"]
 # The same where the supervisor is not root: root of a user namespace. A new namespace forgets MORTAL, which follows.
 AS_ROOT = ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
+# A kernel that has gone wrong ends at once, and QEMU with it: it does not limp on and fail every test that comes.
 KERNEL_WORDS = (
-    "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 audit=0 tsc=reliable no_timer_check "
+    "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 oops=panic softlockup_panic=1 watchdog_thresh=30 audit=0 tsc=reliable no_timer_check "
     "random.trust_cpu=on net.ifnames=0 8250.nr_uarts=1"
 )
 

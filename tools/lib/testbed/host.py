@@ -8,6 +8,8 @@
 | in-use | locked (shared) by each client; changed when a client comes and goes |
 | starting | locked while a client looks whether the machine must be started |
 | console.log, qemu.log | what the machine and QEMU have said |
+| lost | why the machine was lost, when it ended unasked or hung |
+| lost.txt | the same and the logs, of the last machine that was lost |
 
 **Lock order: starting, then in-use.** The supervisor takes in-use alone, and never waits for it.
 """
@@ -29,8 +31,10 @@ from . import client, command, image, shares
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 # Longest wait for the machine to come up; it takes about ten seconds on a quiet host.
-UP_SECONDS = 180
+UP_SECONDS = 120
 IDLE_MINUTES = 15
+# How much of each log is kept of a machine that was lost.
+LOST_CHARACTERS = 20_000
 MEMORY_MIB = 8192
 CPUS = 2
 
@@ -132,12 +136,21 @@ class Testbed:
             if state:
                 sys.stderr.write(f"testbed: starting anew, for {', '.join(lacking)}\n")
                 self.down()
-            self.start(images, wish.state(state or {}))
+            self.start_surely(images, wish.state(state or {}))
+
+    def start_surely(self, images, state):
+        """Starts the machine, and once more where it did not come up: the emulator has its bad days."""
+        try:
+            self.start(images, state)
+        except Failure as failure:
+            sys.stderr.write(f"testbed: {failure}\ntestbed: once more\n")
+            self.start(images, state)
 
     def start(self, images, state):
         """Starts the machine and waits for its agent."""
         state |= {"port": free_port(), "token": secrets.token_hex(16)}
-        self.clear(state["token"])
+        self.clear()
+        self.write_token(state["token"])
         description = {
             "state": state,
             "qemu": command.qemu(images, state, os.path.realpath(self.path("token"))),
@@ -159,11 +172,17 @@ class Testbed:
             supervisor.stdin.close()
             self.wait_until_up(supervisor)
 
-    def clear(self, token):
-        """Makes the folder ready for a new machine."""
+    def clear(self):
+        """Makes the folder ready for a new machine, and keeps what is known of one that was lost."""
+        if os.path.exists(self.path("lost")):
+            with open(self.path("lost"), errors="replace") as why, open(self.path("lost.txt"), "w") as kept:
+                kept.write(f"{why.read()}\n{self.said(LOST_CHARACTERS)}\n")
+            os.unlink(self.path("lost"))
         for name in os.listdir(self.folder):
             if name.endswith((".log", ".sock")) or name in ("state.json", "token"):
                 os.unlink(self.path(name))
+
+    def write_token(self, token):
         with open(os.open(self.path("token"), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token)
 
@@ -194,6 +213,29 @@ class Testbed:
             with contextlib.suppress(OSError), open(self.path(name), errors="replace") as file:
                 texts.append(file.read()[-last if last else 0 :])
         return "".join(texts)
+
+    def lost(self):
+        """What is known of the last machine that was lost; nothing when none was."""
+        try:
+            with open(self.path("lost.txt"), errors="replace") as file:
+                return f"a testbed was lost: {file.read()}\n"
+        except OSError:
+            return ""
+
+    def drop(self, state):
+        """Ends the machine of `state` when it does not answer, so that the next lease starts a fresh one.
+
+        All who lost it come here; the first one ends it, and the others find it gone, or the next one up.
+        """
+        with locked(self.path("starting"), f"waiting for the testbed {self.name} to come up"):
+            now = self.state()
+            if not now or now["token"] != state["token"] or client.ping(now):
+                return
+            # Only a supervisor whose machine has ended by itself has written it down by now.
+            if not os.path.exists(self.path("lost")):
+                with open(self.path("lost"), "w") as file:
+                    file.write("it did not answer a client")
+            self.down()
 
     def down(self):
         """Ends the machine; returns when it is gone. Whether there was one."""

@@ -9,11 +9,21 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+
+import frames
+
+# Between two questions whether the machine still answers.
+ASK_SECONDS = 5
+# An answer that is not there by then may have gone astray: the question is asked anew.
+ANSWER_SECONDS = 30
+# A machine that answers none for so long hangs. It comes up in ten seconds, in twenty under load.
+SILENT_SECONDS = 120
 
 
 class Told(Exception):
@@ -31,7 +41,7 @@ def main():
             machine = start(description["qemu"], log)
             children.append(machine)
             publish(description["state"])
-            watch(machine, description["state"]["idle_minutes"] * 60)
+            watch(machine, description["state"])
         except Told:
             pass
         finally:
@@ -63,17 +73,67 @@ def publish(state):
     os.rename("state.new", "state.json")
 
 
-def watch(machine, idle_seconds):
-    """Returns when the machine has ended or nobody used it for the time; then no client can come any more."""
+def watch(machine, state):
+    """Returns when the machine has ended, hangs, or nobody used it for the time; then no client can come any more."""
+    idle_seconds = state["idle_minutes"] * 60
     used = time.monotonic()
+    pulse = Pulse(state["port"])
     while machine.poll() is None:
+        if pulse.silent() > SILENT_SECONDS:
+            lost(f"it did not answer for {SILENT_SECONDS} s")
+            return
         with open("in-use", "a") as file:
             if not lock(file) or time.time() - os.path.getmtime("in-use") < 2:
                 used = time.monotonic()
             elif time.monotonic() - used >= idle_seconds:
                 withdraw()
                 return
-        time.sleep(1)
+        time.sleep(0.5)
+    lost(f"QEMU ended by itself with status {machine.returncode}: a panic ends it, with status 0")
+
+
+def lost(why):
+    """Writes down that the machine was lost."""
+    with open("lost", "w") as file:
+        file.write(why)
+    withdraw()
+
+
+class Pulse:
+    """Asks the agent whether it is there, and never waits for the answer."""
+
+    def __init__(self, port):
+        self.port = port
+        self.question = None
+        self.asked = self.answered = time.monotonic()
+
+    def silent(self):
+        """For how many seconds it has not answered."""
+        if self.question and select.select([self.question], [], [], 0)[0]:
+            if self.closed_in_order():
+                self.answered = time.monotonic()
+            self.question = None
+        if time.monotonic() - self.asked >= (ANSWER_SECONDS if self.question else ASK_SECONDS):
+            self.ask()
+        return time.monotonic() - self.answered
+
+    def ask(self):
+        """A request without the secret: the agent reads it, and closes the connection."""
+        if self.question:
+            self.question.close()
+            self.question = None
+        self.asked = time.monotonic()
+        with contextlib.suppress(OSError):
+            self.question = socket.create_connection(("127.0.0.1", self.port), timeout=1)
+            self.question.sendall(frames.pack(b"r", b"{}"))
+
+    def closed_in_order(self):
+        """Whether the agent has closed the connection; QEMU resets it where nobody listens."""
+        with self.question:
+            try:
+                return self.question.recv(1) == b""
+            except OSError:
+                return False
 
 
 def lock(file):
@@ -98,4 +158,5 @@ def end(children):
         child.wait()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,18 @@
 import argparse
 import os
+import select
+import socket
+import sys
 import tempfile
 import unittest
 from unittest import mock
 
 import common
 from testbed import cli, client, frames, host, image, shares
+
+# The supervisor runs alone and finds what it needs beside itself.
+sys.path.append(os.path.dirname(host.__file__))
+import supervisor
 
 
 class Frames(unittest.TestCase):
@@ -121,7 +128,8 @@ class Locks(unittest.TestCase):
                 pass
 
     def test_only_its_user_reads_a_testbeds_folder(self):
-        self.testbed.clear("secret")
+        self.testbed.clear()
+        self.testbed.write_token("secret")
         self.assertEqual(os.stat(self.testbed.folder).st_mode & 0o777, 0o700)
         self.assertEqual(os.stat(self.testbed.path("token")).st_mode & 0o777, 0o600)
 
@@ -129,6 +137,145 @@ class Locks(unittest.TestCase):
         for name in ("", "..", "a/b", "a b"):
             with self.assertRaises(common.Failure):
                 host.Testbed(name)
+
+
+class Losses(unittest.TestCase):
+    """What happens when the machine goes away; the machine is a state, and no emulation runs."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        patch = mock.patch.dict(os.environ, {"RAVELIN_CACHE": folder.name})
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.testbed = host.Testbed("one")
+        self.tokens = iter("abcdefgh")
+        self.up = None
+        self.bad_starts = 0
+        self.place(host.Testbed, "state", lambda _: self.up)
+        self.place(host.Testbed, "start", self.start)
+        self.place(host.Testbed, "down", self.down)
+        self.place(image, "images", lambda: None)
+
+    def place(self, owner, name, value):
+        patch = mock.patch.object(owner, name, value)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def start(self, _, state):
+        if self.bad_starts:
+            self.bad_starts -= 1
+            raise common.Failure("it did not come up")
+        self.testbed.clear()
+        self.up = {**state, "token": next(self.tokens)}
+
+    def down(self, *_):
+        self.up = None
+
+    def run_through(self, outcomes, *flags):
+        """Runs a command whose tries end as said: a status, or a failure. The status, and the machines it ran on."""
+        machines, outcomes = [], iter(outcomes)
+
+        def run(state, *_):
+            machines.append(state["token"])
+            outcome = next(outcomes)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        self.place(client, "run", run)
+        self.place(client, "ping", lambda _: False)
+        with mock.patch("sys.stderr"):
+            return cli.main(["--name", "one", "run", *flags, "--", "ls", "a b"]), "".join(machines)
+
+    def test_a_machine_that_does_not_answer_is_replaced_before_the_command_begins(self):
+        self.assertEqual(self.run_through([client.Unreachable("gone"), 0]), (0, "ab"))
+
+    def test_a_machine_that_does_not_come_up_is_started_once_more(self):
+        self.bad_starts = 1
+        self.assertEqual(self.run_through([0]), (0, "a"))
+        self.up, self.bad_starts = None, 2
+        with self.assertRaises(common.Failure):
+            self.run_through([0])
+
+    def test_a_testbed_that_never_answers_is_a_failure_in_the_end(self):
+        with self.assertRaises(client.Unreachable) as failure:
+            self.run_through([client.Unreachable("gone")] * 3)
+        self.assertEqual(failure.exception.status, 125)
+
+    def test_a_command_that_has_begun_is_not_run_again_unasked(self):
+        with self.assertRaises(client.Lost):
+            self.run_through([client.Lost("gone"), 0])
+
+    def test_a_command_is_run_again_on_a_fresh_machine_and_written_down(self):
+        log = os.path.join(self.testbed.folder, "again")
+        self.assertEqual(self.run_through([client.Lost("gone"), 0], "--again", "1", "--again-log", log), (0, "ab"))
+        with open(log) as file:
+            self.assertEqual(file.read(), "ls 'a b'\n")
+
+    def test_a_command_is_run_again_only_so_often(self):
+        with self.assertRaises(client.Lost):
+            self.run_through([client.Lost("gone")] * 3, "--again", "2")
+        self.assertEqual(next(self.tokens), "d")
+
+    def test_a_command_that_fails_is_not_run_again(self):
+        self.assertEqual(self.run_through([101, 0], "--again", "3"), (101, "a"))
+
+    def test_a_machine_that_answers_is_not_ended(self):
+        self.start(None, {})
+        self.place(client, "ping", lambda _: True)
+        self.testbed.drop(self.up)
+        self.assertEqual(self.up["token"], "a")
+
+    def test_the_machine_after_the_lost_one_is_left_alone(self):
+        self.start(None, {})
+        self.place(client, "ping", lambda _: False)
+        self.testbed.drop({"token": "before"})
+        self.assertEqual(self.up["token"], "a")
+
+    def test_what_a_lost_machine_said_is_kept_for_the_log(self):
+        self.start(None, {})
+        with open(self.testbed.path("console.log"), "w") as file:
+            file.write("BUG: page fault")
+        self.place(client, "ping", lambda _: False)
+        self.testbed.drop(self.up)
+        self.start(None, {})
+        self.assertIn("did not answer", self.testbed.lost())
+        self.assertIn("BUG: page fault", self.testbed.lost())
+        self.assertFalse(os.path.exists(self.testbed.path("console.log")))
+
+
+class Pulse(unittest.TestCase):
+    def setUp(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(self.listener.close)
+        self.now = 100.0
+        patch = mock.patch.object(supervisor.time, "monotonic", lambda: self.now)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.pulse = supervisor.Pulse(self.listener.getsockname()[1])
+
+    def after(self, seconds):
+        self.now += seconds
+        return self.pulse.silent()
+
+    def test_a_machine_that_closes_the_question_has_answered(self):
+        self.assertEqual(self.after(10), 10)
+        connection = self.listener.accept()[0]
+        self.assertEqual(connection.recv(100), frames.pack(b"r", b"{}"))
+        connection.close()
+        select.select([self.pulse.question], [], [], 10)
+        self.assertEqual(self.after(1), 0)
+
+    def test_a_machine_that_only_listens_is_silent(self):
+        for seconds in range(1, 131):
+            self.assertEqual(self.after(1), seconds)
+        self.pulse.question.close()
+
+    def test_a_port_where_nobody_listens_is_silent(self):
+        self.listener.close()
+        self.assertEqual(self.after(10), 10)
+        self.assertEqual(self.after(120), 130)
 
 
 class CommandLine(unittest.TestCase):
