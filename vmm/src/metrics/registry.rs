@@ -9,7 +9,7 @@ use devices::virtio::{block, net, rng};
 
 use super::lacking::{BALLOON, INTERRUPTS, MEMORY_HOTPLUG, PMEM, VSOCK};
 use super::process::Process;
-use super::sum::{add, empty, since, without_extremes};
+use super::sum::{add, since, without_extremes};
 use super::vcpu::Vcpu;
 
 /// What counts: which group of a line its figures belong to.
@@ -40,8 +40,8 @@ pub(super) struct Section {
     pub(super) name: &'static str,
     /// Who may come to count in it; the groups of the process and of what is lacking have nobody.
     kind: Option<Kind>,
-    /// Its figures, with nothing counted.
-    nothing: Vec<Figure>,
+    /// Its figures, with nothing counted. **Made when a line needs them**: most VMs never write one.
+    nothing: fn() -> Vec<Figure>,
     /// By id.
     pub(super) sources: Vec<Source>,
 }
@@ -51,8 +51,8 @@ pub(super) struct Section {
 pub(super) struct Source {
     pub(super) id: String,
     group: Arc<dyn Group>,
-    /// What the last line had told, and all before it.
-    told: Vec<Figure>,
+    /// What the last line had told, and all before it; `None` before the first.
+    told: Option<Vec<Figure>>,
     /// It is gone, and the next line tells of it for the last time.
     is_gone: bool,
 }
@@ -69,36 +69,29 @@ pub(super) type Entry = (String, Vec<Figure>);
 impl Registry {
     /// The groups in Firecracker's order, with the process's own counters and no device.
     pub(super) fn new(process: &Process) -> Self {
-        let own = |name, group: Arc<dyn Group>| {
-            let mut section = Section::new(name, None, group.as_ref());
-            section.add(String::new(), group);
-            section
-        };
-        let of = |name, kind, group: &dyn Group| Section::new(name, Some(kind), group);
-        let lacking = |name, group: &dyn Group| Section::new(name, None, group);
         let sections = vec![
-            own("api_server", process.api_server.clone()),
-            lacking("balloon", &BALLOON),
-            of("block", Kind::Block, &block::Metrics::default()),
-            own("deprecated_api", process.deprecated_api.clone()),
-            own("get_api_requests", process.get_api_requests.clone()),
-            of("i8042", Kind::I8042, &I8042Metrics::default()),
-            of("uart", Kind::Uart, &SerialMetrics::default()),
-            own("latencies_us", process.latencies_us.clone()),
-            own("logger", process.logger.clone()),
-            of("mmds", Kind::Mmds, &mmds::Metrics::default()),
-            of("net", Kind::Net, &net::Metrics::default()),
-            own("patch_api_requests", process.patch_api_requests.clone()),
-            own("put_api_requests", process.put_api_requests.clone()),
-            own("seccomp", process.seccomp.clone()),
-            of("vcpu", Kind::Vcpu, &Vcpu::default()),
-            own("vmm", process.vmm.clone()),
-            own("signals", process.signals.clone()),
-            lacking("vsock", &VSOCK),
-            of("entropy", Kind::Entropy, &rng::Metrics::default()),
-            lacking("pmem", &PMEM),
-            of("interrupts", Kind::Interrupt, &INTERRUPTS),
-            lacking("memory_hotplug", &MEMORY_HOTPLUG),
+            own("api_server", &process.api_server),
+            lacking("balloon", || BALLOON.figures()),
+            of::<block::Metrics>("block", Kind::Block),
+            own("deprecated_api", &process.deprecated_api),
+            own("get_api_requests", &process.get_api_requests),
+            of::<I8042Metrics>("i8042", Kind::I8042),
+            of::<SerialMetrics>("uart", Kind::Uart),
+            own("latencies_us", &process.latencies_us),
+            own("logger", &process.logger),
+            of::<mmds::Metrics>("mmds", Kind::Mmds),
+            of::<net::Metrics>("net", Kind::Net),
+            own("patch_api_requests", &process.patch_api_requests),
+            own("put_api_requests", &process.put_api_requests),
+            own("seccomp", &process.seccomp),
+            of::<Vcpu>("vcpu", Kind::Vcpu),
+            own("vmm", &process.vmm),
+            own("signals", &process.signals),
+            lacking("vsock", || VSOCK.figures()),
+            of::<rng::Metrics>("entropy", Kind::Entropy),
+            lacking("pmem", || PMEM.figures()),
+            Section::new("interrupts", Some(Kind::Interrupt), || INTERRUPTS.figures()),
+            lacking("memory_hotplug", || MEMORY_HOTPLUG.figures()),
         ];
         Self { sections }
     }
@@ -139,7 +132,7 @@ impl Registry {
     pub(super) fn told(&mut self, reading: Reading) {
         for (section, read) in self.sections.iter_mut().zip(reading.0) {
             for (source, figures) in section.sources.iter_mut().zip(read) {
-                source.told = figures;
+                source.told = Some(figures);
             }
             section.sources.retain(|source| !source.is_gone);
         }
@@ -151,6 +144,23 @@ impl Registry {
             .find(|section| section.kind == Some(kind))
             .expect("every kind has its group")
     }
+}
+
+/// A group in which the process itself counts.
+fn own<G: Group + Default + 'static>(name: &'static str, group: &Arc<G>) -> Section {
+    let mut section = Section::new(name, None, || G::default().figures());
+    section.add(String::new(), group.clone());
+    section
+}
+
+/// A group in which those of one kind count, as they come and go.
+fn of<G: Group + Default>(name: &'static str, kind: Kind) -> Section {
+    Section::new(name, Some(kind), || G::default().figures())
+}
+
+/// A group in which nobody counts.
+fn lacking(name: &'static str, nothing: fn() -> Vec<Figure>) -> Section {
+    Section::new(name, None, nothing)
 }
 
 /// The figures of every source of every section at one time.
@@ -171,11 +181,11 @@ impl Reading {
 }
 
 impl Section {
-    fn new(name: &'static str, kind: Option<Kind>, group: &dyn Group) -> Self {
+    fn new(name: &'static str, kind: Option<Kind>, nothing: fn() -> Vec<Figure>) -> Self {
         Self {
             name,
             kind,
-            nothing: empty(&group.figures()),
+            nothing,
             sources: Vec::new(),
         }
     }
@@ -183,11 +193,10 @@ impl Section {
     /// Keeps the sources in the order of their ids, and those of one id beside each other.
     fn add(&mut self, id: String, group: Arc<dyn Group>) {
         let place = self.sources.partition_point(|source| source.id <= id);
-        let told = empty(&group.figures());
         let source = Source {
             id,
             group,
-            told,
+            told: None,
             is_gone: false,
         };
         self.sources.insert(place, source);
@@ -213,9 +222,12 @@ impl Section {
     /// The group's entries of a line: each source's, where they are shown, then the sum.
     fn news(&self, read: &[Vec<Figure>]) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
-        let mut total = self.nothing.clone();
+        let mut total = (self.nothing)();
         for (source, figures) in self.sources.iter().zip(read) {
-            let news = since(figures, &source.told);
+            let news = match &source.told {
+                Some(told) => since(figures, told),
+                None => figures.clone(),
+            };
             add(&mut total, &news);
             if !self.shows_each() {
                 continue;
