@@ -1,10 +1,11 @@
 //! The terminal in raw mode, and back again whatever happens.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::Mutex;
 
 use nix::unistd::{getpgrp, tcgetpgrp};
+// Not std's, here and wherever a VM runs: it keeps a buffer of 8 KiB that nobody would read from.
+use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
@@ -21,13 +22,13 @@ impl Raw {
     /// # Errors
     /// When stdin is no terminal, or does not obey.
     pub(crate) fn enter() -> io::Result<Self> {
-        let stdin = io::stdin();
-        let before = tcgetattr(stdin.as_fd())?;
+        let stdin = stdin();
+        let before = tcgetattr(stdin)?;
         let mut raw = before.clone();
         // The output too: a program in the guest may move down a column with a bare line feed.
         raw.make_raw();
         *lock() = Some(before);
-        tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
+        tcsetattr(stdin, OptionalActions::Now, &raw)?;
         Ok(Self(()))
     }
 }
@@ -41,7 +42,7 @@ impl Drop for Raw {
 /// Whether what stdin has may be read. That of a terminal in whose background this process is may not: the kernel
 /// stops whoever tries, or changes the terminal (`termios(3)`, SIGTTIN and SIGTTOU).
 pub(crate) fn may_be_read() -> bool {
-    match tcgetpgrp(io::stdin().as_fd()) {
+    match tcgetpgrp(stdin()) {
         // Both are 0 where the group was left outside a PID namespace, whose kernel shows no number for it.
         Ok(group) => group == getpgrp(),
         // No terminal, or nobody's.
@@ -58,7 +59,7 @@ pub(crate) fn is_raw() -> bool {
 fn restore() {
     if let Some(before) = lock().take() {
         // A terminal that is gone needs nothing.
-        let _ = tcsetattr(io::stdin().as_fd(), OptionalActions::Now, &before);
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
     }
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn restore_on_panic() {
 
 /// The terminal's size as rows and columns, when stdin is a terminal that knows it.
 pub(crate) fn size() -> Option<(u16, u16)> {
-    let size = tcgetwinsize(io::stdin().as_fd()).ok()?;
+    let size = tcgetwinsize(stdin()).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
@@ -90,6 +91,8 @@ mod tests {
     use std::process::Command;
 
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    // Not std's, here and wherever a VM runs: it keeps a buffer of 8 KiB that nobody would read from.
+    use rustix::stdio::stdin;
     use rustix::termios::LocalModes;
 
     use super::*;
@@ -104,7 +107,7 @@ mod tests {
             // Forgotten: what puts the terminal back is the hook and not the value's drop, since ravelin does
             // not unwind.
             std::mem::forget(Raw::enter().unwrap());
-            let now = tcgetattr(io::stdin().as_fd()).unwrap();
+            let now = tcgetattr(stdin()).unwrap();
             assert!(!now.local_modes.contains(LocalModes::ECHO));
             println!("raw");
             panic!("on purpose");

@@ -1,8 +1,7 @@
 //! What the user types, or pipes in, on its way to the guest.
 
-use std::io;
-
 use rustix::io::Errno;
+use rustix::stdio::stdin;
 use vmm::machine::Console;
 
 use crate::console::escape::{Action, Escape};
@@ -52,7 +51,7 @@ impl Input {
     pub(super) fn read(&mut self) -> Vec<Action> {
         let mut typed = [0; CHUNK];
         // Not through std's buffer: of what it holds back, no poll would tell.
-        let count = match rustix::io::read(io::stdin(), &mut typed) {
+        let count = match rustix::io::read(stdin(), &mut typed) {
             Ok(count) => count,
             Err(Errno::INTR | Errno::AGAIN) => return Vec::new(),
             Err(_) => 0,

@@ -8,11 +8,12 @@ mod mailbox;
 mod signals;
 
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags};
+use rustix::stdio::stdin;
 use vmm::command::Command;
 use vmm::controller::{Controller, Live, StartError};
 use vmm::end::Finish;
@@ -107,7 +108,7 @@ impl Session {
         around: Surroundings,
     ) -> Self {
         logger::count_into(&controller.metrics().process().logger);
-        let interactive = around.has_input && io::stdin().is_terminal();
+        let interactive = around.has_input && stdin().is_terminal();
         Self {
             controller,
             mailbox,
@@ -224,7 +225,6 @@ impl Session {
 
     /// Waits until something is to be done, and says what, the guest's output before its end.
     fn wait(&self) -> io::Result<Vec<Source>> {
-        let stdin = io::stdin();
         let mut waits = vec![(Source::Signal, self.around.signals.fd(), PollFlags::IN)];
         if let Some(mailbox) = &self.mailbox {
             waits.push((Source::Mail, mailbox.fd(), PollFlags::IN));
@@ -233,7 +233,7 @@ impl Session {
             waits.push((Source::Metrics, timer, PollFlags::IN));
         }
         if let Some(live) = self.live() {
-            self.wait_for_guest(live, stdin.as_fd(), &mut waits);
+            self.wait_for_guest(live, &mut waits);
         }
         let mut fds: Vec<_> = waits
             .iter()
@@ -251,7 +251,6 @@ impl Session {
     fn wait_for_guest<'a>(
         &'a self,
         live: &'a Live,
-        stdin: BorrowedFd<'a>,
         waits: &mut Vec<(Source, BorrowedFd<'a>, PollFlags)>,
     ) {
         let console = live.console();
@@ -266,7 +265,7 @@ impl Session {
             waits.push((Source::InputRoom, console.input_room(), PollFlags::IN));
         }
         if self.input.wants_more() {
-            waits.push((Source::Input, stdin, PollFlags::IN));
+            waits.push((Source::Input, stdin(), PollFlags::IN));
         }
         waits.push((Source::Ended, live.ended(), PollFlags::IN));
     }
