@@ -27,6 +27,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+/// The widest a help text gets, in columns.
+const WIDTH: usize = 100;
+
 #[derive(Parser)]
 #[command(
     name = "ravelin",
@@ -34,7 +37,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
     about = "A lightweight KVM microVM monitor whose own process is treated as hostile",
     after_help = "Start with `ravelin doctor`: it says whether this host can run guests.",
     arg_required_else_help = true,
-    max_term_width = 100
+    max_term_width = WIDTH
 )]
 struct Cli {
     #[command(subcommand)]
@@ -79,8 +82,25 @@ pub(crate) fn main() -> ExitCode {
 /// there, and in memory, as long as the guest runs.
 #[inline(never)]
 fn parse() -> Command {
-    let cli = Cli::from_arg_matches(&command().get_matches());
+    let cli = Cli::from_arg_matches(&parser(env::args_os().nth(1).as_deref()).get_matches());
     cli.unwrap_or_else(|error| error.exit()).command
+}
+
+/// The command line with what `called` needs of it. **A VM's process knows its own flags only**: those of the others
+/// would take time before its socket accepts, and leave its heap in pieces.
+fn parser(called: Option<&OsStr>) -> clap::Command {
+    match called.and_then(OsStr::to_str) {
+        Some("run") => alone::<run::Args>("run"),
+        Some("api") => alone::<api::Args>("api"),
+        _ => command(),
+    }
+}
+
+/// The command line as if it had one subcommand only.
+fn alone<A: clap::Args>(name: &'static str) -> clap::Command {
+    clap::Command::new("ravelin")
+        .max_term_width(WIDTH)
+        .subcommand(A::augment_args(clap::Command::new(name)))
 }
 
 /// The whole command line, for the parser, the help, the completions and the man pages.
@@ -160,6 +180,21 @@ mod tests {
             assert_eq!(args("firecracker", line), None, "{line:?}");
         }
         assert!(args("jailer", &["/opt/jailer", "--version"]).is_some());
+    }
+
+    #[test]
+    fn a_subcommand_that_stands_alone_is_the_one_among_the_others() {
+        for name in ["run", "api"] {
+            let told = |mut command: clap::Command, flag| {
+                let told = command.try_get_matches_from_mut(["ravelin", name, flag]);
+                told.unwrap_err().to_string()
+            };
+            for flag in ["--help", "-h", "--unknown", "--versoin", "stray"] {
+                let alone = told(parser(Some(OsStr::new(name))), flag);
+                assert_eq!(alone, told(command(), flag), "{name} {flag}");
+            }
+            assert_eq!(parser(Some(OsStr::new(name))).get_subcommands().count(), 1);
+        }
     }
 
     #[test]
