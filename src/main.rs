@@ -13,6 +13,7 @@ mod registry;
 mod resident;
 mod serve;
 mod session;
+mod warden;
 
 use std::process::ExitCode;
 

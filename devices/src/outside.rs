@@ -27,6 +27,9 @@ pub trait Way: fmt::Debug + Send + Sync {
     /// # Errors
     /// A sentence.
     fn tap(&self, name: &str, mtu: u16) -> Result<OwnedFd, String>;
+
+    /// Why this host cannot run guests, as who sees it finds; `None` when nothing stands in the way.
+    fn explain(&self) -> Option<String>;
 }
 
 static WAY: OnceLock<Box<dyn Way>> = OnceLock::new();
@@ -38,7 +41,7 @@ pub fn go_by(way: Box<dyn Way>) {
 }
 
 /// The way, if this process does not go itself.
-pub(crate) fn way() -> Option<&'static dyn Way> {
+pub fn way() -> Option<&'static dyn Way> {
     WAY.get().map(AsRef::as_ref)
 }
 

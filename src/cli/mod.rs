@@ -11,6 +11,7 @@ mod firecracker;
 mod grammar;
 mod id;
 mod inherited;
+mod jail;
 mod jailer;
 mod net;
 mod options;

@@ -39,6 +39,20 @@ impl Drop for Raw {
     }
 }
 
+/// A terminal's settings.
+pub(crate) type Settings = Termios;
+
+/// The settings of the terminal on stdin, if it is one.
+pub(crate) fn settings() -> Option<Settings> {
+    tcgetattr(stdin()).ok()
+}
+
+/// Puts the terminal on stdin back to settings of before, for a process that could not.
+pub(crate) fn put_back(settings: &Settings) {
+    // A terminal that is gone needs nothing.
+    let _ = tcsetattr(stdin(), OptionalActions::Now, settings);
+}
+
 /// Whether what stdin has may be read. That of a terminal in whose background this process is may not: the kernel
 /// stops whoever tries, or changes the terminal (`termios(3)`, SIGTTIN and SIGTTOU).
 pub(crate) fn may_be_read() -> bool {

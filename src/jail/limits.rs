@@ -1,6 +1,6 @@
 //! Resource limits of the process.
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::error::JailError;
 use super::plan::{Limits, Walls};
@@ -17,6 +17,14 @@ pub(super) fn set(limits: Limits, walls: Walls) -> Result<(), JailError> {
         set_one(Resource::Core, "size of core dump", 0)?;
     }
     Ok(())
+}
+
+/// Sets limits, soft and hard, none higher than it is.
+pub(super) fn set_each(limits: &[(Resource, u64)]) -> Result<(), JailError> {
+    limits.iter().try_for_each(|(resource, limit)| {
+        let highest = getrlimit(*resource).maximum.unwrap_or(u64::MAX);
+        set_one(*resource, "the monitor", highest.min(*limit))
+    })
 }
 
 fn set_one(resource: Resource, name: &'static str, limit: u64) -> Result<(), JailError> {

@@ -6,7 +6,8 @@
 //!
 //! **What lies below the chroot base may be another's work**: nothing there is reached through a symbolic link.
 
-mod cgroup;
+pub(crate) mod cell;
+pub(crate) mod cgroup;
 mod error;
 mod exec_file;
 mod limits;
@@ -23,6 +24,7 @@ pub(crate) use self::error::JailError;
 use self::exec_file::ExecFile;
 pub(crate) use self::plan::{CgroupVersion, Cgroups, Ids, Limits, Plan, Setting, Walls};
 use self::process::Part;
+pub(crate) use self::process::{Side, close_all_but, fork, leave};
 use self::root::Root;
 use self::times::Times;
 

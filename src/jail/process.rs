@@ -1,15 +1,18 @@
 //! What the preparer does to itself as a process: descriptors, network, forks.
 #![expect(
     unsafe_code,
-    reason = "close_range(2), unshare(2) and fork(2) have no safe wrapper: they are harmless only here and now"
+    reason = "what makes, changes and replaces a process has no safe wrapper: it is harmless only here and now"
 )]
 
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpid, kill_process, setsid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
@@ -27,8 +30,10 @@ pub(super) enum Part {
 }
 
 /// The two sides of a fork.
-enum Fork {
+pub(crate) enum Side {
+    /// The one that was there before, with the number of the other.
     Parent(Pid),
+    /// The new one.
     Child,
 }
 
@@ -68,12 +73,12 @@ pub(super) fn open_null() -> Result<OwnedFd, JailError> {
 /// Leaves the caller's session and terminal for good: the second child leads no session and can get no terminal.
 pub(super) fn daemonize(null: &OwnedFd, times: &mut Times) -> Result<Part, JailError> {
     times.before_fork();
-    if let Fork::Parent(_) = fork().map_err(JailError::Daemonize)? {
+    if let Side::Parent(_) = fork().map_err(JailError::Daemonize)? {
         return Ok(Part::Done);
     }
     setsid().map_err(|e| JailError::SetSid(e.into()))?;
     times.before_fork();
-    if let Fork::Parent(_) = fork().map_err(JailError::Daemonize)? {
+    if let Side::Parent(_) = fork().map_err(JailError::Daemonize)? {
         return Ok(Part::Done);
     }
     dup2_stdin(null).map_err(|e| JailError::Dup2(e.into()))?;
@@ -98,12 +103,12 @@ pub(super) fn become_first(
     unshare(UnshareFlags::NEWPID).map_err(JailError::Clone)?;
     times.before_fork();
     match fork().map_err(JailError::Clone)? {
-        Fork::Child if led_session => {
+        Side::Child if led_session => {
             setsid().map_err(|e| JailError::SetSid(e.into()))?;
             Ok(Part::GoesOn)
         }
-        Fork::Child => Ok(Part::GoesOn),
-        Fork::Parent(child) => match write_pid(pid_file, child) {
+        Side::Child => Ok(Part::GoesOn),
+        Side::Parent(child) => match write_pid(pid_file, child) {
             Ok(()) => Ok(Part::Done),
             Err(error) => {
                 // Nobody would find it.
@@ -131,11 +136,165 @@ fn leads_session() -> bool {
     session == getpid().as_raw_nonzero().get()
 }
 
-fn fork() -> io::Result<Fork> {
+/// Makes a second process of this one, which has one thread.
+pub(crate) fn fork() -> io::Result<Side> {
     // SAFETY: the preparer has one thread, so the child finds every lock open and every value whole.
     let pid = unsafe { libc::fork() };
     match pid {
         ..0 => Err(io::Error::last_os_error()),
-        _ => Ok(Pid::from_raw(pid).map_or(Fork::Child, Fork::Parent)),
+        _ => Ok(Pid::from_raw(pid).map_or(Side::Child, Side::Parent)),
     }
+}
+
+/// The two sides of [`clone_into`].
+pub(super) enum Born {
+    /// The child: its number outside, and the process itself.
+    Parent(Pid, OwnedFd),
+    /// This is the child.
+    Child,
+}
+
+/// Makes a child in namespaces of its own.
+pub(super) fn clone_into(namespaces: UnshareFlags) -> io::Result<Born> {
+    let mut process: libc::c_int = -1;
+    let args = CloneArgs {
+        flags: u64::from(namespaces.bits()) | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
+        pidfd: (&raw mut process).addr() as u64,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM this is a fork, of a process with one thread; `args` has the size that is said, and the
+    // address in it is that of a number that outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let Ok(pid) = i32::try_from(pid) else {
+        return Err(io::Error::from(Errno::RANGE));
+    };
+    match Pid::from_raw(pid) {
+        None => Ok(Born::Child),
+        Some(_) if pid < 0 => Err(io::Error::last_os_error()),
+        Some(pid) => {
+            // SAFETY: the kernel has just opened it, for us.
+            let process = unsafe { OwnedFd::from_raw_fd(process) };
+            Ok(Born::Parent(pid, process))
+        }
+    }
+}
+
+/// What clone3(2) is asked for.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Waits for the parent's word; false when the parent is gone instead.
+pub(super) fn await_go(parent: &OwnedFd) -> bool {
+    let mut word = [0];
+    loop {
+        match rustix::io::read(parent, &mut word) {
+            Err(Errno::INTR) => {}
+            read => return read == Ok(1),
+        }
+    }
+}
+
+/// Whether the parent is there: it has the other end, and says nothing more.
+pub(super) fn check_alive(parent: &OwnedFd) -> Result<(), JailError> {
+    let mut fds = [PollFd::new(parent, PollFlags::IN)];
+    let now = Timespec::default();
+    match poll(&mut fds, Some(&now)) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(JailError::Clone(Errno::SRCH.into())),
+        Err(error) => Err(JailError::Clone(error.into())),
+    }
+}
+
+/// Puts a descriptor at `number` and has every one above closed by exec.
+pub(super) fn keep_only(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), JailError> {
+    // SAFETY: what is at that number in this child is the parent's, and nothing here uses it from now on; the call
+    // takes no pointer.
+    let copied = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if copied != number {
+        return Err(JailError::Dup2(io::Error::last_os_error()));
+    }
+    // SAFETY: `number` is open; that exec keeps it open is what it is for.
+    let kept = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(kept, FdFlags::empty()).map_err(|e| JailError::Dup2(e.into()))?;
+    let first = number.cast_unsigned() + 1;
+    let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+    // SAFETY: a flag of each descriptor is set; the call takes no pointer.
+    match unsafe { libc::close_range(first, libc::c_uint::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(JailError::CloseRange(io::Error::last_os_error())),
+    }
+}
+
+/// No memory that was writable becomes code, no page is merged with another's, no core is shared with a process
+/// that is not of this cell. What a kernel does not have is left out: the audit names it.
+pub(super) fn harden_memory() -> Result<(), JailError> {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const PR_SET_MEMORY_MERGE: libc::c_int = 67;
+    const REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    const PR_SCHED_CORE: libc::c_int = 62;
+    const CREATE: libc::c_ulong = 1;
+    let wanted = [
+        (PR_SET_MDWE, REFUSE_EXEC_GAIN),
+        (PR_SET_MEMORY_MERGE, 0),
+        (PR_SCHED_CORE, CREATE),
+    ];
+    for (option, value) in wanted {
+        let none: libc::c_ulong = 0;
+        // SAFETY: the options take numbers, no pointers; where there is a process to name, 0 is this one.
+        let done = unsafe { libc::prctl(option, value, none, none, none) };
+        let error = Errno::from_io_error(&io::Error::last_os_error());
+        match (done, error) {
+            // A kernel, or processors, without it.
+            (0, _) | (_, Some(Errno::INVAL | Errno::NODEV | Errno::NOSYS)) => {}
+            _ => return Err(JailError::Wall("memory", io::Error::last_os_error())),
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the program, with an empty environment. It returns only when that failed.
+pub(super) fn exec(program: &OwnedFd, args: &[CString]) -> io::Error {
+    let mut argv: Vec<*const libc::c_char> = args.iter().map(|arg| arg.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    let environment: [*const libc::c_char; 1] = [std::ptr::null()];
+    // SAFETY: the path is empty and the descriptor open; both lists hold strings that end with 0, and end with null.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Closes every descriptor but one, for a child that does nothing with what its parent has open.
+pub(crate) fn close_all_but(fd: BorrowedFd<'_>) {
+    let number = fd.as_raw_fd().cast_unsigned();
+    // SAFETY: this child uses none of them, and never returns to whoever owns them; the calls take no pointer.
+    let _ = unsafe { libc::close_range(number + 1, libc::c_uint::MAX, 0) };
+    if let Some(last) = number.checked_sub(1) {
+        // SAFETY: as above.
+        let _ = unsafe { libc::close_range(0, last, 0) };
+    }
+}
+
+/// Ends this child at once: nothing of the parent's is flushed or undone by it.
+pub(crate) fn leave() -> ! {
+    // SAFETY: the call ends the process.
+    unsafe { libc::_exit(1) }
 }

@@ -7,12 +7,43 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change, move_mount,
-    open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    mount_change, move_mount, open_tree, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
 
 use super::error::JailError;
+
+/// Makes an empty file system that nobody can write to `/`, and detaches everything else. To be called in a mount
+/// namespace of one's own.
+pub(super) fn become_nothing() -> Result<(), JailError> {
+    let failed = |e: Errno| JailError::Wall("root", e.into());
+    // Nothing that happens here reaches the host, and nothing of the host's comes here.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).map_err(failed)?;
+    let empty = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    for (key, value) in [("size", "1M"), ("nr_inodes", "32"), ("mode", "0555")] {
+        fsconfig_set_string(&empty, key, value).map_err(failed)?;
+    }
+    fsconfig_create(&empty).map_err(failed)?;
+    let bare = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let tree = fsmount(&empty, FsMountFlags::FSMOUNT_CLOEXEC, bare).map_err(failed)?;
+    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(failed)?;
+    enter_tree(&tree)
+}
+
+/// Makes a mounted tree `/`, and detaches what was.
+fn enter_tree(tree: &OwnedFd) -> Result<(), JailError> {
+    // The old root is stacked over the new one for a moment (pivot_root(2)), so no directory is needed for it.
+    fchdir(tree).map_err(|e| JailError::SetCurrentDir(e.into()))?;
+    pivot_root(".", ".").map_err(|e| JailError::PivotRoot(e.into()))?;
+    unmount(".", UnmountFlags::DETACH).map_err(|e| JailError::UmountOldRoot(e.into()))?;
+    chdir("/").map_err(|e| JailError::SetCurrentDir(e.into()))
+}
 
 /// How a directory is opened.
 pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
@@ -98,11 +129,7 @@ impl Root {
         let by_descriptor =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(&tree, "", &directory, "", by_descriptor).map_err(bind)?;
-        // The old root is stacked over the new one for a moment (pivot_root(2)), so no directory is needed for it.
-        fchdir(&tree).map_err(|e| JailError::SetCurrentDir(e.into()))?;
-        pivot_root(".", ".").map_err(|e| JailError::PivotRoot(e.into()))?;
-        unmount(".", UnmountFlags::DETACH).map_err(|e| JailError::UmountOldRoot(e.into()))?;
-        chdir("/").map_err(|e| JailError::SetCurrentDir(e.into()))
+        enter_tree(&tree)
     }
 
     /// The same directory, opened in this mount namespace: the descriptor at hand is of the namespace before.

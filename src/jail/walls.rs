@@ -23,22 +23,49 @@ pub(super) fn unshare(walls: Walls) -> Result<(), JailError> {
     Ok(())
 }
 
-/// Becomes the jail's user, in no other group, and gives up what else a process may be.
-pub(super) fn drop_rights(ids: Ids, walls: Walls) -> Result<(), JailError> {
-    if walls.capabilities {
+/// Leaves all groups but its own.
+pub(super) fn switch_groups() -> Result<(), JailError> {
+    set_thread_groups(&[]).map_err(|e| JailError::Ids(e.into()))
+}
+
+/// What a process in a cell gives up.
+pub(super) struct Rights {
+    /// Whom it becomes, if it is to become another.
+    pub(super) ids: Option<Ids>,
+    /// Every capability, and every way to one.
+    pub(super) capabilities: bool,
+    /// More rights by exec.
+    pub(super) no_new_privileges: bool,
+}
+
+/// Gives up rights, for a process that is in no other group already.
+pub(super) fn give_up(rights: &Rights) -> Result<(), JailError> {
+    let failed = |e: Errno| JailError::Wall("capabilities", e.into());
+    if rights.capabilities {
         // First what needs a capability to be given up.
-        close_bounding_set().map_err(|e| JailError::Wall("capabilities", e.into()))?;
-        set_capabilities_secure_bits(secure_bits())
-            .map_err(|e| JailError::Wall("capabilities", e.into()))?;
+        close_bounding_set().map_err(failed)?;
+        set_capabilities_secure_bits(secure_bits()).map_err(failed)?;
     }
-    switch_ids(ids).map_err(|e| JailError::Ids(e.into()))?;
-    if walls.capabilities {
-        empty_sets().map_err(|e| JailError::Wall("capabilities", e.into()))?;
+    if let Some(ids) = rights.ids {
+        switch_user(ids).map_err(|e| JailError::Ids(e.into()))?;
     }
-    if walls.no_new_privileges {
+    if rights.capabilities {
+        empty_sets().map_err(failed)?;
+    }
+    if rights.no_new_privileges {
         set_no_new_privs(true).map_err(|e| JailError::Wall("no-new-privs", e.into()))?;
     }
     Ok(())
+}
+
+/// Becomes the jail's user, in no other group, and gives up what else a process may be.
+pub(super) fn drop_rights(ids: Ids, walls: Walls) -> Result<(), JailError> {
+    switch_groups()?;
+    give_up(&Rights {
+        ids: Some(ids),
+        capabilities: walls.capabilities,
+        no_new_privileges: walls.no_new_privileges,
+    })
 }
 
 /// Takes every capability that the kernel has out of what a program could ever be given.
@@ -65,8 +92,7 @@ fn secure_bits() -> CapabilitiesSecureBits {
         | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED
 }
 
-fn switch_ids(ids: Ids) -> Result<(), Errno> {
-    set_thread_groups(&[])?;
+fn switch_user(ids: Ids) -> Result<(), Errno> {
     set_thread_res_gid(ids.gid, ids.gid, ids.gid)?;
     set_thread_res_uid(ids.uid, ids.uid, ids.uid)
 }

@@ -61,9 +61,8 @@ pub(crate) struct Registration {
     socket: Option<PathBuf>,
 }
 
-/// A VM of this process, as of now.
-pub(crate) fn this_process(name: &str, socket: Option<&Path>, kernel: Option<&str>) -> Vm {
-    let pid = std::process::id();
+/// A VM that the process `pid` is the monitor of, as of now.
+pub(crate) fn vm_of(pid: u32, name: &str, socket: Option<&Path>, kernel: Option<&str>) -> Vm {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Vm {
         name: name.to_owned(),

@@ -40,6 +40,11 @@ fn vm(name: &str) -> Vm {
     this_process(name, None, Some("vmlinux"))
 }
 
+/// A VM of this process.
+fn this_process(name: &str, socket: Option<&Path>, kernel: Option<&str>) -> Vm {
+    vm_of(std::process::id(), name, socket, kernel)
+}
+
 #[test]
 fn without_a_directory_there_are_no_vms() {
     assert!(Place::new().names().is_empty());

@@ -8,12 +8,14 @@ use std::thread::{self, JoinHandle};
 use rustix::event::{EventfdFlags, eventfd};
 use vmm::metrics::Process;
 
-use super::launch::{Face, Listen, Socket};
+use super::entrance::Entrance;
+use super::launch::{Face, Socket};
 use crate::api::Api;
-use crate::api::http::{EventSink, Limits, Listener, Server, events};
+use crate::api::http::{EventSink, Limits, Server, events};
 use crate::failure::Failure;
-use crate::registry::{self, Registration, Registry};
+use crate::registry::Registration;
 use crate::session::{Caller, Mailbox, Watch, mailbox};
+use crate::warden::warden;
 
 /// A socket that accepts and is not served yet: who connects waits.
 pub(crate) struct Door {
@@ -34,27 +36,26 @@ pub(crate) struct OpenDoor {
 }
 
 impl Door {
-    /// Opens the socket of the VM `id`, and gives where its requests arrive. ravelin's own VMs are entered
-    /// among those that run, before the socket is bound: then the name is this VM's.
+    /// Opens the socket of the VM `id`, or takes the one that was opened for this process, and gives where its requests
+    /// arrive.
     ///
     /// # Errors
     /// When a VM of that name runs, or there can be no such socket.
     pub(crate) fn open(id: &str, face: Face, socket: Socket) -> Result<(Self, Mailbox), Failure> {
-        let registration = match face {
-            Face::Firecracker => None,
-            Face::Ravelin => {
-                let vm = registry::this_process(id, socket.listen.path().as_deref(), None);
-                let entered = Registry::of_this_user().enter(&vm);
-                Some(entered.map_err(Failure::run)?)
-            }
-        };
         let (events, source) = events().map_err(Failure::run)?;
         let limits = Limits {
             payload: socket.payload_limit,
             allowed_uids: (!socket.allowed_uids.is_empty()).then_some(socket.allowed_uids),
             ..Limits::default()
         };
-        let listener = listen(socket.listen, socket.mode)?;
+        let entrance = match warden() {
+            Some(warden) => Entrance::given(warden.socket().map_err(Failure::run)?)?,
+            None => Entrance::open(id, std::process::id(), face, socket.listen, socket.mode)?,
+        };
+        let Entrance {
+            listener,
+            registration,
+        } = entrance;
         let (caller, mailbox) = mailbox().map_err(Failure::run)?;
         let door = Self {
             server: Server::new(listener, limits, Some(source)).map_err(Failure::run)?,
@@ -115,16 +116,5 @@ impl OpenDoor {
             log::error!("the socket's thread panicked");
         }
         drop(self.registration);
-    }
-}
-
-fn listen(listen: Listen, mode: Option<u32>) -> Result<Listener, Failure> {
-    match listen {
-        Listen::Path(path) => {
-            let listener = Listener::bind(&path, mode).map_err(Failure::run)?;
-            log::info!("Listening on API socket ({path:?}).");
-            Ok(listener)
-        }
-        Listen::Fd(fd) => Listener::adopt(fd).map_err(Failure::run),
     }
 }

@@ -1,6 +1,7 @@
 //! A VM with a socket: the socket's thread beside the session, from the first request to the last.
 
 mod door;
+mod entrance;
 mod first;
 mod last;
 pub(crate) mod launch;
@@ -13,6 +14,7 @@ use vmm::controller::{Controller, Draft, ThreadNames};
 use vmm::mmds::Mmds;
 
 pub(crate) use self::door::{Door, OpenDoor};
+pub(crate) use self::entrance::Entrance;
 use self::launch::{Face, Launch};
 use crate::api::FIRECRACKER_VERSION;
 use crate::console::progress::Progress;

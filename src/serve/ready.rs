@@ -9,6 +9,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+use crate::warden::warden;
+
 /// Who is told that the VM is ready, and that it stops.
 ///
 /// Everything is opened when the value is made, so that a process that may open nothing more can still
@@ -38,6 +40,9 @@ impl Ready {
 
     /// Says that the socket accepts. Whoever does not listen any more stops nothing.
     pub(crate) fn announce(&mut self) {
+        if let Some(warden) = warden() {
+            return warden.ready();
+        }
         if let Some(fd) = self.fd.take()
             && let Err(error) = File::from(fd).write_all(b"ready\n")
         {
@@ -48,6 +53,9 @@ impl Ready {
 
     /// Says that the VM stops.
     pub(crate) fn stopping(&self) {
+        if let Some(warden) = warden() {
+            return warden.stopping();
+        }
         self.tell("STOPPING=1");
     }
 

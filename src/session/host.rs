@@ -10,6 +10,7 @@ use vmm::spec::{LoggerConfig, Serial};
 
 use crate::console::sink::Sink;
 use crate::logger;
+use crate::warden::warden;
 
 /// Where other places for the guest's output come from.
 #[derive(Debug)]
@@ -67,6 +68,13 @@ impl Host for ProcessHost {
         // The session outlives its host.
         let _ = self.sinks.send(sink);
         Ok(())
+    }
+
+    fn may_run(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
+        match warden() {
+            Some(warden) => warden.may_run(memory_mib, vcpus),
+            None => Ok(()),
+        }
     }
 
     fn hear(&mut self, event: &Event) {

@@ -25,8 +25,13 @@ impl Signals {
     }
 
     /// Readable when a signal has come.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+
+    /// The next signal that has come, to be passed on.
+    pub(crate) fn next_raw(&self) -> Option<rustix::process::Signal> {
+        rustix::process::Signal::from_named_raw(self.next()? as i32)
     }
 
     /// The next signal that has come.

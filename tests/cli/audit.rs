@@ -18,7 +18,7 @@ fn state<'a>(report: &'a Value, id: &str) -> &'a str {
 #[test]
 fn a_monitor_without_walls_is_told_so() {
     let place = Place::new();
-    let api = Api::start(&place, &["--name", "web"]);
+    let api = Api::start(&place, &["--name", "web", "--no-jail"]);
     let output = place.ravelin(&["audit", "--json"]);
     let report = json_of(&output);
     assert_eq!(output.status.code(), Some(1), "{report:#}");
@@ -54,7 +54,7 @@ fn a_monitor_without_walls_is_told_so() {
 #[test]
 fn text_says_the_same_and_ends_with_the_verdict() {
     let place = Place::new();
-    let _api = Api::start(&place, &["--name", "web"]);
+    let _api = Api::start(&place, &["--name", "web", "--no-jail"]);
     let report = json_of(&place.ravelin(&["audit", "--json"]));
     let text = stdout(&place.ravelin(&["audit", "web"]));
     assert!(text.starts_with("web (process "), "{text}");
@@ -70,7 +70,7 @@ fn text_says_the_same_and_ends_with_the_verdict() {
 #[test]
 fn scripts_choose_the_walls() {
     let place = Place::new();
-    let _api = Api::start(&place, &["--name", "web"]);
+    let _api = Api::start(&place, &["--name", "web", "--no-jail"]);
     let status = |args: &[&str]| {
         place
             .ravelin(&[&["audit", "web"], args].concat())
@@ -109,7 +109,7 @@ fn without_a_name_it_is_the_one_that_runs() {
     assert_eq!(host.status.code(), Some(0), "{host:?}");
     let _vms = [
         Api::start(&place, &["--name", "db"]),
-        Api::start(&place, &["--name", "web"]),
+        Api::start(&place, &["--name", "web", "--no-jail"]),
     ];
     let several = place.ravelin(&["audit"]);
     assert_eq!(several.status.code(), Some(2), "{several:?}");

@@ -11,6 +11,8 @@ mod firecracker;
 #[path = "../run/guest.rs"]
 mod guest;
 mod misbehaviour;
+#[path = "../support/monitor.rs"]
+mod monitor;
 mod ps;
 mod real;
 mod running;

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::fake::{Place, json_of, stderr};
+use crate::monitor::monitor_of;
 
 /// `ravelin api` whose socket accepts. Dropping it ends it.
 pub(crate) struct Api {
@@ -39,6 +40,11 @@ impl Api {
             panic!("{line:?}: {:?}", api.end());
         }
         api
+    }
+
+    /// The process in the jail.
+    pub(crate) fn monitor(&self) -> u32 {
+        monitor_of(self.child.as_ref().unwrap().id()).unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -76,7 +82,7 @@ fn a_vm_is_listed_from_its_readiness_to_its_end() {
     let json = json_of(&place.ravelin(&["ps", "--json"]));
     assert_eq!(json[0]["name"], "web");
     assert_eq!(json[0]["state"], "Not started");
-    assert_eq!(json[0]["pid"], api.child.as_ref().unwrap().id());
+    assert_eq!(json[0]["pid"], api.monitor());
     assert_eq!(json[0]["socket"], json!(place.socket("web")));
     let stop = place.ravelin(&["ctl", "web", "stop"]);
     assert_eq!(stop.status.code(), Some(0), "{stop:?}");
@@ -89,7 +95,7 @@ fn a_vm_is_listed_from_its_readiness_to_its_end() {
 fn a_name_is_given_once() {
     let place = Place::new();
     let api = Api::start(&place, &["--name", "web"]);
-    let pid = api.child.as_ref().unwrap().id();
+    let pid = api.monitor();
     let output = place.ravelin(&["api", "--id", "web", "--api-sock", "/nonexistent/x"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(

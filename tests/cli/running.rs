@@ -51,7 +51,14 @@ fn start_with(cards: &Value) -> Running {
     fs::write(&file, config.to_string()).unwrap();
     let api = Api::start(
         &place,
-        &["--name", "web", "--config", file.to_str().unwrap()],
+        &[
+            "--name",
+            "web",
+            "--image-dir",
+            place.path().to_str().unwrap(),
+            "--config",
+            file.to_str().unwrap(),
+        ],
     );
     let running = Running {
         place,

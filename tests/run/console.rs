@@ -9,7 +9,7 @@ use crate::process::{Piped, boot, kvm, stderr, stdout, until};
 
 /// Whether the first vCPU sleeps, which a guest that always speaks does only when it must wait, or has ended.
 fn vcpu_waits(ravelin: &mut Piped) -> Option<()> {
-    let tasks = format!("/proc/{}/task", ravelin.pid().as_raw_nonzero());
+    let tasks = format!("/proc/{}/task", ravelin.monitor()?);
     let stat = fs::read_dir(tasks).ok()?.find_map(|task| {
         let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
         stat.contains("(vcpu0)").then_some(stat)
@@ -19,7 +19,7 @@ fn vcpu_waits(ravelin: &mut Piped) -> Option<()> {
 
 /// Anonymous memory of the process in KiB.
 fn anonymous_kib(ravelin: &mut Piped) -> u64 {
-    let status = format!("/proc/{}/status", ravelin.pid().as_raw_nonzero());
+    let status = format!("/proc/{}/status", ravelin.monitor().unwrap());
     let status = fs::read_to_string(status).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:"));
     line.unwrap()

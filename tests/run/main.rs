@@ -6,7 +6,10 @@ mod config;
 mod console;
 mod ends;
 mod guest;
+mod jail;
 mod messages;
+#[path = "../support/monitor.rs"]
+mod monitor;
 mod process;
 mod pty;
 #[path = "../support/mod.rs"]

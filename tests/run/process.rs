@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::Guest;
+use crate::monitor::monitor_of;
 use crate::support::RAVELIN;
 
 /// Beyond this, what a test waits for does not come.
@@ -103,6 +104,11 @@ impl Piped {
             kernel,
             stdout: Some(BufReader::new(stdout)),
         }
+    }
+
+    /// The process in the jail, once it is there.
+    pub(crate) fn monitor(&mut self) -> Option<u32> {
+        monitor_of(self.child().id())
     }
 
     fn child(&mut self) -> &mut Child {

@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use clap::ArgAction;
 use log::LevelFilter;
 
-use crate::cli::{inherited, size, vm_name};
+use crate::cli::jail::{Place, Told};
+use crate::cli::{inherited, jail, size, vm_name};
 use crate::failure::Failure;
+use crate::jail::cell::WallSet;
 use crate::registry::Registry;
 use crate::serve::launch::{
     Face, First, Launch, Listen, LogSettings, PAYLOAD_LIMIT, ProcessTimes, Socket,
 };
 use crate::serve::ready::Ready;
+use crate::warden::Charge;
 
 /// Serve a VM's REST socket: Firecracker's API, and ravelin's own under /ravelin
 ///
@@ -63,6 +66,9 @@ pub(crate) struct Args {
     /// Log how long the guest's boot took, when the guest says that it is over
     #[arg(long, help_heading = GUEST)]
     boot_timer: bool,
+    /// The walls around the monitor
+    #[command(flatten)]
+    jail: jail::Args,
     /// Say nothing but errors
     #[arg(short, long, help_heading = RUN)]
     quiet: bool,
@@ -121,33 +127,66 @@ Programs that start Firecracker start this with Firecracker's own flags when it 
 ravelin help firecracker.";
 
 impl Args {
-    /// The VM that the flags describe.
+    /// Where this process is.
+    ///
+    /// # Errors
+    /// When it cannot be settled there.
+    pub(super) fn place(&self) -> Result<Place, Failure> {
+        self.jail.place(self.quiet)
+    }
+
+    /// What the warden of this VM is to do.
     ///
     /// # Errors
     /// When a descriptor is not there, or no directory for the socket.
-    pub(super) fn launch(self) -> Result<Launch, Failure> {
-        let take = |flag, number| inherited::take(flag, number).map_err(Failure::usage);
-        let listen_fd = self
-            .listen_fd
-            .map(|fd| take("--listen-fd", fd))
-            .transpose()?;
-        let ready_fd = self.ready_fd.map(|fd| take("--ready-fd", fd)).transpose()?;
-        let ready = Ready::new(ready_fd).map_err(|error| {
+    pub(super) fn charge(&self, walls: WallSet) -> Result<Charge, Failure> {
+        let name = self.name();
+        Ok(Charge {
+            socket: Some((self.listen(&name)?, Some(self.sock_mode))),
+            ready: self.ready()?,
+            speaker: Some(name.clone()),
+            ..self.jail.charge(name, walls, self.quiet)
+        })
+    }
+
+    fn name(&self) -> String {
+        let unnamed = || format!("vm-{}", std::process::id());
+        self.name.clone().unwrap_or_else(unnamed)
+    }
+
+    fn listen(&self, name: &str) -> Result<Listen, Failure> {
+        let take = |fd| inherited::take("--listen-fd", fd).map_err(Failure::usage);
+        Ok(match (self.listen_fd, &self.api_sock) {
+            (Some(fd), _) => Listen::Fd(take(fd)?),
+            (None, Some(path)) => Listen::Path(path.clone()),
+            (None, None) => {
+                let path = Registry::of_this_user().socket(name);
+                Listen::Path(path.map_err(Failure::run)?)
+            }
+        })
+    }
+
+    fn ready(&self) -> Result<Ready, Failure> {
+        let take = |fd| inherited::take("--ready-fd", fd).map_err(Failure::usage);
+        let fd = self.ready_fd.map(take).transpose()?;
+        Ready::new(fd).map_err(|error| {
             Failure::run(format!(
                 "the service manager's socket in NOTIFY_SOCKET cannot be reached ({error}): unset the variable \
                  where no service manager waits for a word"
             ))
-        })?;
+        })
+    }
+
+    /// The VM that the flags describe. The monitor in a cell has its socket, and those who wait for it, outside.
+    ///
+    /// # Errors
+    /// When a descriptor is not there, or no directory for the socket.
+    pub(super) fn launch(self, told: Told) -> Result<Launch, Failure> {
         let level = self.level();
-        let id = self
-            .name
-            .unwrap_or_else(|| format!("vm-{}", std::process::id()));
-        let listen = match (listen_fd, self.api_sock) {
-            (Some(fd), _) => Listen::Fd(fd),
-            (None, Some(path)) => Listen::Path(path),
-            (None, None) => {
-                Listen::Path(Registry::of_this_user().socket(&id).map_err(Failure::run)?)
-            }
+        let id = told.name.unwrap_or_else(|| self.name());
+        let (listen, ready) = match told.in_cell {
+            true => (Listen::Path(PathBuf::new()), Ready::default()),
+            false => (self.listen(&id)?, self.ready()?),
         };
         let payload_limit = self.payload_limit.unwrap_or(PAYLOAD_LIMIT);
         Ok(Launch {

@@ -5,8 +5,10 @@ mod args;
 use std::process::ExitCode;
 
 pub(super) use self::args::Args;
+use crate::cli::jail::Place;
 use crate::failure::Failure;
 use crate::serve::serve;
+use crate::warden::watch;
 
 /// Runs the subcommand.
 ///
@@ -14,5 +16,8 @@ use crate::serve::serve;
 /// What kept the VM from being started, or broke it off.
 #[inline(never)]
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    serve(args.launch()?)
+    match args.place()? {
+        Place::Outside(walls) => watch(args.charge(walls)?),
+        Place::Monitor(told) => serve(args.launch(told)?),
+    }
 }

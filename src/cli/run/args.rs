@@ -9,7 +9,7 @@ use vmm::boot::BootProtocol;
 
 use crate::cli::disk::Disk;
 use crate::cli::net::Net;
-use crate::cli::{size, vm_name};
+use crate::cli::{jail, size, vm_name};
 
 /// Boot a guest and give its console
 ///
@@ -86,6 +86,9 @@ pub(crate) struct Args {
     /// `ravelin ctl` then find the VM
     #[arg(long, value_name = "PATH", help_heading = RUN)]
     pub(super) api_sock: Option<PathBuf>,
+    /// The walls around the monitor
+    #[command(flatten)]
+    pub(super) jail: jail::Args,
     /// Say nothing but errors
     #[arg(short, long, help_heading = RUN)]
     pub(super) quiet: bool,

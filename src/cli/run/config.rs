@@ -113,24 +113,28 @@ fn command_line(configured: Option<&str>, args: &Args) -> Result<String, Command
 ///
 /// # Errors
 /// When the command line holds what it cannot.
-pub(super) fn tell_of_terminal(spec: &mut Spec, args: &Args) -> Result<(), CommandLineError> {
+pub(super) fn tell_of_terminal(
+    spec: &mut Spec,
+    args: &Args,
+    term: Option<&str>,
+) -> Result<(), CommandLineError> {
     if args.command.is_empty() {
         let boot = spec.boot_source.get_or_insert_default();
         let mut line = CommandLine::bare(boot.boot_args.as_deref().unwrap_or_default())?;
-        line.add(&terminal_parameters())?;
+        line.add(&terminal_parameters(term))?;
         boot.boot_args = Some(line.text());
     }
     Ok(())
 }
 
 /// What a shell in the guest should know of the terminal here.
-fn terminal_parameters() -> String {
+fn terminal_parameters(term: Option<&str>) -> String {
     let mut words = Vec::new();
     if let Some((rows, columns)) = terminal::size() {
         words.push(format!("ravelin.size={rows}x{columns}"));
     }
-    match std::env::var("TERM") {
-        Ok(term) if is_plain(&term) => words.push(format!("ravelin.term={term}")),
+    match term {
+        Some(term) if is_plain(term) => words.push(format!("ravelin.term={term}")),
         _ => {}
     }
     words.join(" ")

@@ -13,13 +13,16 @@ use vmm::spec::Spec;
 
 pub(super) use self::args::Args;
 use self::args::Console;
+use crate::cli::jail::{Place, Told};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::failure::Failure;
+use crate::jail::cell::WallSet;
 use crate::logger;
 use crate::serve::launch::{Face, Socket};
 use crate::serve::{Door, OpenDoor};
 use crate::session::{LastWord, Manners, ProcessHost, Session, Signals, Surroundings, last_word};
+use crate::warden::{Charge, watch};
 
 /// Runs the subcommand.
 ///
@@ -27,14 +30,35 @@ use crate::session::{LastWord, Manners, ProcessHost, Session, Signals, Surroundi
 /// What kept the guest from starting, or broke it off.
 #[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if args.print_config {
+        start_log(args)?;
+        return print(&config::spec(args)?);
+    }
+    match args.jail.place(args.quiet)? {
+        Place::Outside(walls) => watch(charge(args, walls)),
+        Place::Monitor(told) => monitor(args, &told),
+    }
+}
+
+/// What the warden is to do.
+fn charge(args: &Args, walls: WallSet) -> Charge {
+    let owner = Socket::at;
+    let socket = args.api_sock.as_deref().map(owner);
+    Charge {
+        socket: socket.map(|socket| (socket.listen, socket.mode)),
+        has_input: args.console == Console::Tty,
+        speaker: args.name.clone(),
+        ..args.jail.charge(args.id(), walls, args.quiet)
+    }
+}
+
+/// The guest, from its files to its last word.
+fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     start_log(args)?;
     let mut spec = config::spec(args)?;
-    if args.print_config {
-        return print(&spec);
-    }
-    config::tell_of_terminal(&mut spec, args).map_err(Failure::usage)?;
+    config::tell_of_terminal(&mut spec, args, told.term.as_deref()).map_err(Failure::usage)?;
     let draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
-    let id = args.id();
+    let id = told.name.clone().unwrap_or_else(|| args.id());
     let open = |path: &PathBuf| Door::open(&id, Face::Ravelin, Socket::at(path));
     let (door, mailbox) = args.api_sock.as_ref().map(open).transpose()?.unzip();
     let (host, sinks) = ProcessHost::new(door.as_ref().map(Door::watch));

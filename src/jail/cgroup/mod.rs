@@ -1,5 +1,6 @@
 //! The cgroups of a jail: found before anything is made, then made, limited and entered.
 
+mod home;
 mod tree;
 mod v1;
 mod v2;
@@ -7,6 +8,7 @@ mod v2;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::home::{Home, Site};
 use self::tree::Mount;
 use super::error::JailError;
 use super::plan::{CgroupVersion, Cgroups, Setting};

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
 use rustix::io::Errno;
 
 use crate::jail::error::JailError;
@@ -121,6 +121,11 @@ impl Cgroup {
             .read_to_string(&mut text)
             .map_err(failed)?;
         Ok(text.trim_end_matches('\n').to_owned())
+    }
+
+    /// Whether it has a file.
+    pub(super) fn has(&self, file: &str) -> bool {
+        statat(&self.directory, file, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Writes a line to a file, in one piece.

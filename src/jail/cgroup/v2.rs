@@ -44,6 +44,19 @@ pub(super) fn join(mount: &Path, path: &Path) -> Result<(), JailError> {
     }
 }
 
+/// Has every cgroup of a line pass these controllers on, those that it has itself.
+pub(super) fn pass_on(line: &[Cgroup], controllers: &[&str]) -> Result<(), JailError> {
+    for above in line {
+        let (has, passes) = (above.read(CONTROLLERS)?, above.read(SUBTREE_CONTROL)?);
+        for controller in controllers {
+            if names(&has, controller) && !names(&passes, controller) {
+                above.write(SUBTREE_CONTROL, &format!("+{controller}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a list names a controller.
 fn names(list: &str, controller: &str) -> bool {
     list.split_whitespace().any(|name| name == controller)

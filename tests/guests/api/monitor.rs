@@ -65,6 +65,8 @@ impl Monitor {
             .args(["api", "--ready-fd", &writer.as_raw_fd().to_string()])
             .arg("--api-sock")
             .arg(folder.path().join("socket"))
+            .arg("--image-dir")
+            .arg(folder.path())
             // Where running VMs are listed.
             .env("XDG_RUNTIME_DIR", folder.path());
         let monitor = Self::spawn(&mut command, None, folder);

@@ -20,12 +20,13 @@ class Guest:
 class Ravelin:
     """`ravelin run` with flags."""
 
-    def __init__(self, binary, name="ravelin"):
+    def __init__(self, binary, name="ravelin", jail=False):
         self.binary, self.name = os.path.abspath(binary), name
+        self.jail = [] if jail else ["--no-jail"]
 
     def argv(self, kernel, guest, _scratch):
         """The command line that runs `guest`."""
-        argv = [self.binary, "run", "--quiet", "--kernel", kernel, "--mem", f"{MEMORY_MIB}M", "--cmdline", guest.cmdline]
+        argv = [self.binary, "run", "--quiet", *self.jail, "--kernel", kernel, "--mem", f"{MEMORY_MIB}M", "--cmdline", guest.cmdline]
         if guest.disk:
             argv += ["--disk", f"{guest.disk},engine={guest.engine}"]
         if guest.tap:
@@ -34,7 +35,7 @@ class Ravelin:
 
     def api_argv(self, path):
         """The command line that serves a socket at `path`."""
-        return [self.binary, "api", "--quiet", "--api-sock", path]
+        return [self.binary, "api", "--quiet", *self.jail, "--api-sock", path]
 
 
 class Firecracker:

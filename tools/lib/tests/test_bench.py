@@ -57,6 +57,11 @@ class Monitors(unittest.TestCase):
         argv = Ravelin("/bin/ravelin").argv("/payload", self.guest, "/scratch")
         self.assertEqual(argv[-4:], ["--disk", "/dev/shm/disk.img,engine=uring", "--net", "tap=bench0"])
 
+    def test_only_who_is_to_be_jailed_is(self):
+        for jail in (True, False):
+            argv = Ravelin("/bin/ravelin", jail=jail).argv("/payload", self.guest, "/scratch")
+            self.assertEqual("--no-jail" in argv, not jail)
+
     def test_the_other_is_asked_by_firecrackers_names(self):
         config = Firecracker.config("/payload", self.guest)
         self.assertEqual(config["drives"][0]["io_engine"], "Async")

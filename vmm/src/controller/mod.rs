@@ -45,6 +45,13 @@ pub trait Host: fmt::Debug {
     /// A sentence; the output goes where it went.
     fn set_serial(&mut self, config: &Serial) -> Result<(), String>;
 
+    /// Asked before a guest's first instruction, with its memory in MiB and its vCPUs: the last moment at which this
+    /// process is surely nobody else's.
+    ///
+    /// # Errors
+    /// A sentence; the guest does not run.
+    fn may_run(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String>;
+
     /// Hears what has happened.
     fn hear(&mut self, event: &Event);
 }
@@ -152,7 +159,7 @@ impl Controller {
     /// [`StartError`]; the description may be mended and started again.
     pub fn start(&mut self) -> Result<(), Box<StartError>> {
         if let State::Draft(draft) = &mut self.state {
-            let live = draft.start(&self.mmds, &mut self.parcels)?;
+            let live = draft.start(&self.mmds, &mut self.parcels, &mut *self.host)?;
             live.count_in(&mut self.metrics);
             self.state = State::Live(Box::new(live));
             self.tell(&Event::Started);

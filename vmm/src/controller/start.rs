@@ -5,7 +5,7 @@ use std::io;
 use devices::legacy::boot_timer::{BootTimer, Moment};
 use devices::mmds::Mmds;
 
-use super::{Draft, Live, ThreadNames};
+use super::{Draft, Host, Live, ThreadNames};
 use crate::arch::x86_64::{BadVcpuCount, VcpuCount};
 use crate::boot::{BootError, CommandLine, CommandLineError, ImageFile, Source};
 use crate::end;
@@ -41,6 +41,9 @@ pub enum StartError {
     /// A vCPU thread.
     #[error(transparent)]
     Vcpu(#[from] VcpuThreadError),
+    /// The process around the VM does not let it run.
+    #[error("{0}")]
+    MayNotRun(String),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(io::Error),
@@ -76,7 +79,12 @@ impl Draft {
     ///
     /// # Errors
     /// [`StartError`], with everything undone: the draft may be mended and started again.
-    pub(super) fn start(&mut self, mmds: &Mmds, parcels: &mut Parcels) -> Result<Live, StartError> {
+    pub(super) fn start(
+        &mut self,
+        mmds: &Mmds,
+        parcels: &mut Parcels,
+        host: &mut dyn Host,
+    ) -> Result<Live, StartError> {
         self.spec.validate().map_err(OpenError::from)?;
         let fixtures = self.fixtures();
         let source = self.source(parcels)?;
@@ -94,6 +102,8 @@ impl Draft {
         let devices = Devices::build(&chassis, backends, fixtures, &reporter)?;
         let guest = chassis.assemble(&devices.buses(), &reporter, source, &devices.slots())?;
         log::debug!("loaded what the guest boots from");
+        host.may_run(plan.memory.mib(), plan.vcpus.get().into())
+            .map_err(StartError::MayNotRun)?;
         guest.resume()?;
         log::debug!("the guest runs");
         Ok(Live::new(self, guest, devices, ends))

@@ -21,6 +21,8 @@ pub use cgroup::{Hierarchy, hierarchies};
 pub use hardening::harden;
 pub use report::{Finding, Level, Report, Row, Section, Verdict};
 
+use ::devices::outside;
+
 use crate::kvm::DEVICE;
 
 /// Looks at everything, the probe guest included. Takes some milliseconds and changes nothing.
@@ -37,6 +39,9 @@ pub fn examine() -> Report {
 /// For a start that failed on KVM's side: opening it, a refused call, or a guest that KVM could not go on
 /// with (`KVM_EXIT_INTERNAL_ERROR`) soon after its first instruction. Runs the probe guest.
 pub fn explain() -> Option<String> {
+    if let Some(way) = outside::way() {
+        return way.explain();
+    }
     let rows = kvm::rows(DEVICE);
     report::obstacle(&rows).map(|row| report::sentence(&row.finding))
 }

@@ -7,13 +7,13 @@ mod parcels;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use devices::outside;
 use devices::virtio::block;
-use devices::virtio::net::{Tap, TapError};
+use devices::virtio::net::{Mtu, Tap, TapError, TapName};
 
 use rustix::fs::OFlags;
 
@@ -252,6 +252,21 @@ impl Opened {
         tap.map(Tap::from)
             .map_err(|reason| copy_failed(card.host_dev_name.as_str(), reason))
     }
+}
+
+/// Opens the tap `name` for a process that may not itself, with an MTU of `mtu` bytes, or the one that it has where
+/// that is 0.
+///
+/// # Errors
+/// A sentence.
+pub fn open_tap(name: &str, mtu: u16) -> Result<OwnedFd, String> {
+    let name = TapName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+    let mtu = match mtu {
+        0 => None,
+        mtu => Some(Mtu::try_from(u64::from(mtu)).map_err(|error| error.to_string())?),
+    };
+    let tap = Tap::open(&name, mtu).map_err(|error| error.to_string())?;
+    Ok(tap.into())
 }
 
 fn copy_failed(name: &str, reason: std::io::Error) -> OpenError {

@@ -1,0 +1,169 @@
+//! The flags of the jail, which every subcommand with a monitor has.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use crate::failure::Failure;
+use crate::jail::Setting;
+use crate::jail::cell::WallSet;
+use crate::logger;
+use crate::serve::ready::Ready;
+use crate::warden::{Charge, settle};
+
+use super::inherited;
+
+/// The heading of these flags.
+const JAIL: &str = "Jail";
+
+/// The flags.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(crate) struct Args {
+    /// Put no wall around the monitor: for its development only
+    #[arg(long, help_heading = JAIL, conflicts_with_all = ["jail_without", "cgroup", "cgroup_parent"])]
+    no_jail: bool,
+    /// Leave walls out, by name, such as ns-net,landlock: for a host that cannot have them
+    #[arg(long, hide_short_help = true, value_name = "WALL,...", value_parser = WallSet::all_but, help_heading = JAIL)]
+    jail_without: Option<WallSet>,
+    /// The user that the monitor becomes [default: one of its own, or yourself]
+    #[arg(long, hide_short_help = true, value_name = "UID", help_heading = JAIL)]
+    jail_uid: Option<u32>,
+    /// The group that the monitor becomes [default: one of its own, or yours]
+    #[arg(long, hide_short_help = true, value_name = "GID", help_heading = JAIL)]
+    jail_gid: Option<u32>,
+    /// Make the VM's cgroup below this one [default: ravelin, near the caller's]
+    #[arg(long, hide_short_help = true, value_name = "PATH", help_heading = JAIL)]
+    cgroup_parent: Option<PathBuf>,
+    /// A limit in place of the usual one, such as memory.max=2G; may be given again
+    #[arg(long, hide_short_help = true, value_name = "FILE=VALUE", value_parser = setting, help_heading = JAIL)]
+    cgroup: Vec<Setting>,
+    /// The monitor's label, where a security module is active
+    #[arg(long, hide_short_help = true, value_name = "LABEL", help_heading = JAIL)]
+    selinux_label: Option<String>,
+    /// A directory whose images a running VM may be given as disks, by their paths; may be given again
+    #[arg(long, hide_short_help = true, value_name = "DIR", help_heading = JAIL)]
+    image_dir: Vec<PathBuf>,
+    /// What the process that has built the jail tells the one in it
+    #[arg(long, value_name = "PLACE", hide = true, value_parser = Inside::parse)]
+    jailed: Option<Inside>,
+}
+
+/// Where this process is.
+pub(super) enum Place {
+    /// Outside, and the monitor is to be behind these walls.
+    Outside(WallSet),
+    /// In its cell, or where no cell is wanted: it is the monitor.
+    Monitor(Told),
+}
+
+/// What a monitor is told of who has started it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    /// Its VM's name, where one was made up.
+    pub(super) name: Option<String>,
+    /// The terminal's type.
+    pub(super) term: Option<String>,
+    /// Whether it is in a cell.
+    pub(super) in_cell: bool,
+}
+
+impl Args {
+    /// What a warden is to do that knows of nothing but the jail.
+    pub(super) fn charge(&self, name: String, walls: WallSet, quiet: bool) -> Charge {
+        Charge {
+            name,
+            speaker: None,
+            walls,
+            uid: self.jail_uid,
+            gid: self.jail_gid,
+            cgroup_parent: self.cgroup_parent.clone(),
+            cgroup_settings: self.cgroup.clone(),
+            label: self.selinux_label.clone(),
+            directories: self.image_dir.clone(),
+            socket: None,
+            ready: Ready::default(),
+            has_input: true,
+            quiet,
+        }
+    }
+
+    /// Where this process is. One in its cell is settled there.
+    ///
+    /// # Errors
+    /// When it cannot be settled.
+    pub(super) fn place(&self, quiet: bool) -> Result<Place, Failure> {
+        if let Some(inside) = &self.jailed {
+            let socket = inherited::take("--jailed", inside.fd).map_err(Failure::usage)?;
+            settle(socket, inside.landlock)?;
+            return Ok(Place::Monitor(inside.told.clone()));
+        }
+        if self.no_jail {
+            if !quiet {
+                logger::tell("--no-jail: nothing but KVM stands between the guest and this host");
+            }
+            return Ok(Place::Monitor(Told {
+                term: std::env::var("TERM").ok(),
+                ..Told::default()
+            }));
+        }
+        let walls = self.jail_without.unwrap_or(WallSet::ALL);
+        if !quiet {
+            for wall in WallSet::ALL.iter().filter(|wall| !walls.has(*wall)) {
+                logger::tell(&format!(
+                    "the monitor is without the wall {wall}: {}",
+                    wall.loss()
+                ));
+            }
+        }
+        Ok(Place::Outside(walls))
+    }
+}
+
+/// What the process in a cell is told.
+#[derive(Clone, Debug)]
+struct Inside {
+    fd: RawFd,
+    landlock: bool,
+    told: Told,
+}
+
+impl Inside {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut inside = Self {
+            fd: -1,
+            landlock: true,
+            told: Told {
+                in_cell: true,
+                ..Told::default()
+            },
+        };
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("fd", number)) => inside.fd = number.parse().map_err(|_| "no number")?,
+                Some(("term", term)) => inside.told.term = Some(term.to_owned()),
+                Some(("name", name)) => inside.told.name = Some(name.to_owned()),
+                None if part == "no-landlock" => inside.landlock = false,
+                _ => return Err("this is for ravelin's own use".to_owned()),
+            }
+        }
+        Ok(inside)
+    }
+}
+
+/// A line for a cgroup's file.
+fn setting(text: &str) -> Result<Setting, String> {
+    match text.split_once('=') {
+        Some((file, value))
+            if file.contains('.')
+                && !file.contains('/')
+                && !file.starts_with('.')
+                && !value.is_empty() =>
+        {
+            Ok(Setting {
+                file: file.to_owned(),
+                value: value.to_owned(),
+            })
+        }
+        _ => Err("a file and a value were expected, such as memory.max=2G".to_owned()),
+    }
+}

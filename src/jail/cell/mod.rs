@@ -1,0 +1,158 @@
+//! A cell: the jail of one monitor, built around a child process that then becomes the monitor.
+//!
+//! The parent ([`spawn`]) makes the child in its namespaces, writes what the child is mapped to and puts it into its
+//! cgroups; the child ([`enter`]) gives up everything else, step by step, and ends with exec. It opens nothing for the
+//! monitor: that one asks for its files through the socket that it is given, whose other end stays outside.
+
+mod spawn;
+mod wall;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::process::{Resource, Signal, set_parent_process_death_signal, setsid};
+use rustix::thread::UnshareFlags;
+
+pub(crate) use self::spawn::{Child, spawn};
+pub(crate) use self::wall::{Wall, WallSet};
+use super::error::JailError;
+use super::plan::Ids;
+use super::{limits, process, root, walls};
+
+/// The number of the socket to the outside, in the monitor.
+pub(crate) const OUTSIDE: i32 = 3;
+/// What the host is called in there.
+const HOST_NAME: &[u8] = b"ravelin";
+/// One more than the largest number of a descriptor: 32 vCPUs and twice as many devices need fewer.
+const OPEN_FILES: u64 = 512;
+/// The most memory that may be locked, in bytes: the rings of io_uring count as such.
+const LOCKED: u64 = 8 << 20;
+/// The most threads: a vCPU's, a device's, and a few more.
+const THREADS: u64 = 128;
+
+/// What a cell is to be.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    /// The walls around it.
+    pub(crate) walls: WallSet,
+    /// Who the monitor is outside.
+    pub(crate) ids: Ids,
+    /// Whether that is another one than its parent: the child's numbers for itself are others.
+    pub(crate) changes_ids: bool,
+    /// Who it is inside its user namespace.
+    pub(crate) inner: Ids,
+    /// The monitor's program.
+    pub(crate) program: OwnedFd,
+    /// Its command line.
+    pub(crate) args: Vec<CString>,
+    /// Its socket to the outside.
+    pub(crate) outside: OwnedFd,
+    /// What it reads, in place of this process's stdin.
+    pub(crate) stdin: Option<OwnedFd>,
+    /// The security module's label for it.
+    pub(crate) label: Option<String>,
+}
+
+impl Cell {
+    /// The namespaces that the child is made in. That of cgroups comes when it is in its cgroup.
+    fn namespaces(&self) -> UnshareFlags {
+        let all = [
+            (Wall::Root, UnshareFlags::NEWNS),
+            (Wall::Pid, UnshareFlags::NEWPID),
+            (Wall::Net, UnshareFlags::NEWNET),
+            (Wall::User, UnshareFlags::NEWUSER),
+            (Wall::Ipc, UnshareFlags::NEWIPC),
+            (Wall::Uts, UnshareFlags::NEWUTS),
+        ];
+        let wanted = all.into_iter().filter(|(wall, _)| self.walls.has(*wall));
+        wanted.map(|(_, flag)| flag).collect()
+    }
+}
+
+/// Gives up, in this order, what the child still has, and becomes the monitor. It returns only when that failed.
+///
+/// `parent` is the pipe whose other end only the parent has: it is closed when that one is gone.
+fn enter(cell: &Cell, parent: &OwnedFd) -> JailError {
+    match give_up(cell, parent) {
+        Err(error) => error,
+        Ok(()) => JailError::Exec(process::exec(&cell.program, &cell.args)),
+    }
+}
+
+fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
+    let has = |wall| cell.walls.has(wall);
+    // 1. A session of its own: no terminal sends it signals.
+    setsid().map_err(|e| JailError::SetSid(e.into()))?;
+    // 2. Its cgroup is the root of all that there are.
+    if has(Wall::CgroupNamespace) {
+        process::unshare(UnshareFlags::NEWCGROUP).map_err(|e| JailError::Wall("ns-cgroup", e))?;
+    }
+    // 3. The host's name is not its to know.
+    if has(Wall::Uts) {
+        rustix::system::sethostname(HOST_NAME).map_err(|e| JailError::Wall("ns-uts", e.into()))?;
+    }
+    // 4. The last file of the host's that it writes to: the label for the monitor.
+    let label = match (&cell.label, has(Wall::Label)) {
+        (Some(label), true) => Some((open_label()?, label)),
+        _ => None,
+    };
+    // 5. No files: an empty root that nobody can write to.
+    if has(Wall::Root) {
+        root::become_nothing()?;
+    }
+    // 6. What it may use.
+    if has(Wall::Rlimits) {
+        limits::set_each(&[
+            (Resource::Core, 0),
+            (Resource::Nofile, OPEN_FILES),
+            (Resource::Nproc, THREADS),
+            (Resource::Memlock, LOCKED),
+        ])?;
+    }
+    // 7. Nothing is open but its stdin, stdout, stderr and the socket.
+    if let Some(stdin) = &cell.stdin {
+        rustix::stdio::dup2_stdin(stdin).map_err(|e| JailError::Dup2(e.into()))?;
+    }
+    process::keep_only(cell.outside.as_fd(), OUTSIDE)?;
+    // 8. No rights, and none to be had.
+    if cell.changes_ids {
+        walls::switch_groups()?;
+    }
+    let rights = walls::Rights {
+        ids: cell.inner_ids(),
+        capabilities: has(Wall::Capabilities),
+        no_new_privileges: has(Wall::NoNewPrivileges),
+    };
+    walls::give_up(&rights)?;
+    // 9. What it writes is never code, what it holds is nobody else's to read or share.
+    if has(Wall::Memory) {
+        process::harden_memory()?;
+    }
+    // 10. Whoever the label is for.
+    if let Some((file, label)) = label {
+        rustix::io::write(&file, label.as_bytes())
+            .map_err(|e| JailError::Wall("label", e.into()))?;
+    }
+    // 11. It goes when its parent goes. After the change of ids, which undoes this; and before it is looked whether the
+    // parent has gone already.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| JailError::Clone(e.into()))?;
+    process::check_alive(parent)
+}
+
+impl Cell {
+    /// Who the child becomes, in its own namespace's numbers.
+    fn inner_ids(&self) -> Option<Ids> {
+        match self.walls.has(Wall::User) {
+            true => Some(self.inner),
+            false => self.changes_ids.then_some(self.ids),
+        }
+    }
+}
+
+fn open_label() -> Result<OwnedFd, JailError> {
+    const FILE: &str = "/proc/thread-self/attr/exec";
+    openat(CWD, FILE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e: Errno| JailError::FileOpen(FILE.into(), e.into()))
+}

@@ -1,0 +1,246 @@
+//! A monitor's own cgroups, with the limits that follow from its VM, and their end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use super::tree::{Cgroup, Mount};
+use super::{MOUNTS, v2};
+use crate::jail::error::JailError;
+use crate::jail::plan::{CgroupVersion, Setting};
+
+/// What lies above the monitors' cgroups.
+const COMMON: &str = "ravelin";
+/// What limits are set by.
+const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "devices"];
+/// The most threads of a monitor.
+const THREADS: u64 = 128;
+/// What a monitor needs beside its guest's memory: page tables, buffers of the kernel's, its own few pages.
+const OVERHEAD_MIB: u64 = 64;
+/// The time slice that a limit of processors is a part of, in microseconds.
+const PERIOD_US: u64 = 100_000;
+/// How often it is tried to remove a cgroup whose last process may still be ending, and the pause between: 2 s.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Where a monitor's cgroups are to be: their paths, known before there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    version: CgroupVersion,
+    /// A mount and a path in it for each hierarchy.
+    places: Vec<(PathBuf, PathBuf)>,
+    /// What the user asks for; it comes after what is set anyway.
+    settings: Vec<Setting>,
+}
+
+/// Cgroups that a monitor can be put into.
+#[derive(Debug)]
+pub(crate) struct Home {
+    version: CgroupVersion,
+    cgroups: Vec<Cgroup>,
+    settings: Vec<Setting>,
+}
+
+impl Site {
+    /// Finds where the cgroups of the monitor `name` may be: below `parent`, or near this process's own, so that the
+    /// limits which that one has hold for the VM too. `None`: this host has no cgroups.
+    pub(crate) fn find(parent: Option<&Path>, name: &str, settings: Vec<Setting>) -> Option<Self> {
+        let text = fs::read_to_string(MOUNTS).ok()?;
+        let mounts: Vec<Mount> = text.lines().filter_map(Mount::read).collect();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let with_controllers = |mount: &&Mount| {
+            mount.version == CgroupVersion::V1 && CONTROLLERS.iter().any(|one| mount.has(one))
+        };
+        let below = |near: PathBuf| match parent {
+            Some(parent) => parent.join(name),
+            None => near.join(COMMON).join(name),
+        };
+        let v1: Vec<_> = mounts
+            .iter()
+            .filter(with_controllers)
+            .map(|mount| (mount.directory.clone(), below(own_v1(&own, mount))))
+            .collect();
+        if !v1.is_empty() {
+            return Some(Self {
+                version: CgroupVersion::V1,
+                places: v1,
+                settings,
+            });
+        }
+        let mount = mounts.iter().find(|m| m.version == CgroupVersion::V2)?;
+        Some(Self {
+            version: CgroupVersion::V2,
+            places: vec![(mount.directory.clone(), below(beside_v2(&own)))],
+            settings,
+        })
+    }
+
+    /// Makes the cgroups, with the limits that are the same for every VM.
+    ///
+    /// # Errors
+    /// What this user may not make; nothing of it is left.
+    pub(crate) fn make(&self) -> Result<Home, JailError> {
+        let made = self.make_all();
+        if made.is_err() {
+            self.remove();
+        }
+        made
+    }
+
+    fn make_all(&self) -> Result<Home, JailError> {
+        let mut cgroups = Vec::new();
+        for (mount, path) in &self.places {
+            cgroups.push(self.make_one(mount, path)?);
+        }
+        let home = Home {
+            version: self.version,
+            cgroups,
+            settings: self.settings.clone(),
+        };
+        home.set("pids.max", &THREADS.to_string())?;
+        // The monitor opens none: what it has was opened for it.
+        home.set("devices.deny", "a")?;
+        Ok(home)
+    }
+
+    fn make_one(&self, mount: &Path, path: &Path) -> Result<Cgroup, JailError> {
+        let mut tries = 0;
+        let mut line = loop {
+            // The last monitor to end takes the common cgroup with it.
+            match Cgroup::make_below(mount, path) {
+                Err(JailError::CreateDir(_, error))
+                    if error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
+                        && tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                made => break made?,
+            }
+        };
+        let cgroup = line.pop().ok_or(JailError::CgroupHierarchyMissing)?;
+        if self.version == CgroupVersion::V2 {
+            v2::pass_on(&line, &["memory", "cpu", "pids"])?;
+        }
+        Ok(cgroup)
+    }
+
+    /// Removes the cgroups, and the common one if no other monitor is in it. Whoever is still ending is waited for, a
+    /// bounded time.
+    pub(crate) fn remove(&self) {
+        for (mount, path) in &self.places {
+            let directory = mount.join(path.strip_prefix("/").unwrap_or(path));
+            for _ in 0..TRIES {
+                match fs::remove_dir(&directory) {
+                    Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                        thread::sleep(PAUSE);
+                    }
+                    _ => break,
+                }
+            }
+            if let Some(common) = directory.parent()
+                && common.ends_with(COMMON)
+            {
+                // It stays where another monitor is in it.
+                let _ = fs::remove_dir(common);
+            }
+        }
+    }
+}
+
+impl Home {
+    /// Puts a process into all of them.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn attach(&self, pid: Pid) -> Result<(), JailError> {
+        let number = pid.as_raw_nonzero().to_string();
+        let mut all = self.cgroups.iter();
+        all.try_for_each(|cgroup| cgroup.write("cgroup.procs", &number))
+    }
+
+    /// Sets the limits of a VM: its memory and what the monitor needs, its vCPUs and one processor for the rest; and
+    /// what the user asks for.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn limit(&self, memory_mib: u64, vcpus: u64) -> Result<(), JailError> {
+        let bytes = memory_mib
+            .saturating_add(OVERHEAD_MIB)
+            .saturating_mul(1 << 20);
+        let quota = vcpus.saturating_add(1).saturating_mul(PERIOD_US);
+        match self.version {
+            CgroupVersion::V1 => {
+                self.set("memory.limit_in_bytes", &bytes.to_string())?;
+                self.set("cpu.cfs_period_us", &PERIOD_US.to_string())?;
+                self.set("cpu.cfs_quota_us", &quota.to_string())?;
+            }
+            CgroupVersion::V2 => {
+                self.set("memory.max", &bytes.to_string())?;
+                self.set("cpu.max", &format!("{quota} {PERIOD_US}"))?;
+            }
+        }
+        self.settings
+            .iter()
+            .try_for_each(|setting| self.set(&setting.file, &setting.value))
+    }
+
+    /// Writes to a file in the hierarchy that has it. A controller that the host does not have limits nothing: the
+    /// audit names it.
+    fn set(&self, file: &str, value: &str) -> Result<(), JailError> {
+        for cgroup in &self.cgroups {
+            if cgroup.has(file) {
+                return cgroup.write(file, value);
+            }
+        }
+        match self.settings.iter().any(|setting| setting.file == file) {
+            true => Err(JailError::CgroupInvalidFile(file.to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+/// This process's cgroup in a hierarchy of version 1.
+fn own_v1(own: &str, mount: &Mount) -> PathBuf {
+    let lines = own.lines().filter_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let of_mount = |names: &str| {
+        names
+            .split(',')
+            .any(|name| !name.is_empty() && mount.has(name))
+    };
+    let path = lines.into_iter().find(|(names, _)| of_mount(names));
+    relative(path.map_or("", |(_, path)| path))
+}
+
+/// The cgroup above this process's in version 2: one that has processes passes nothing on.
+fn beside_v2(own: &str) -> PathBuf {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = relative(path.unwrap_or_default());
+    path.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+fn relative(path: &str) -> PathBuf {
+    PathBuf::from(path.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_lives_near_its_callers_cgroup() {
+        let own = "4:memory:/a/b\n2:cpu,cpuacct:/c\n0::/user.slice/shell.scope\n";
+        let mount = |options| Mount::read(&format!("cgroup /m cgroup rw,{options} 0 0")).unwrap();
+        assert_eq!(own_v1(own, &mount("memory")), Path::new("a/b"));
+        assert_eq!(own_v1(own, &mount("cpu,cpuacct")), Path::new("c"));
+        assert_eq!(own_v1(own, &mount("pids")), Path::new(""));
+        assert_eq!(beside_v2(own), Path::new("user.slice"));
+        assert_eq!(beside_v2("0::/\n"), Path::new(""));
+    }
+}

@@ -1,0 +1,61 @@
+//! The look at the walls before the guest's first instruction, by the audit's own eyes.
+
+use rustix::process::{Pid, geteuid};
+
+use super::rights::is_host_root;
+use crate::audit::{Policy, Subject, Verdict, examine};
+use crate::jail::cell::{Wall, WallSet};
+
+/// What stands around every monitor in a cell.
+const ALWAYS: [&str; 1] = ["dumpable"];
+/// What does too, and only root can look at: the kernel shows it to nobody else once a process is not dumpable.
+const SEEN_BY_ROOT: [&str; 2] = ["environment", "descriptors"];
+/// What is told by the monitor's being another user than root.
+const TOLD_BY_USER: [&str; 3] = ["user-map", "group-map", "dumpable"];
+/// What the audit calls what a wall is made of.
+const WALLS: [(Wall, &[&str]); 11] = [
+    (Wall::Root, &["ns-mount", "root"]),
+    (Wall::Pid, &["ns-pid"]),
+    (Wall::Net, &["ns-net"]),
+    (Wall::User, &["ns-user", "user-map", "group-map"]),
+    (Wall::Ipc, &["ns-ipc"]),
+    (Wall::Uts, &["ns-uts"]),
+    (Wall::CgroupNamespace, &["ns-cgroup"]),
+    (Wall::Rlimits, &["rlimit-core", "rlimit-nofile"]),
+    (Wall::Capabilities, &["capabilities"]),
+    (Wall::NoNewPrivileges, &["no-new-privs"]),
+    (Wall::Memory, &["memory"]),
+];
+
+/// Looks whether the walls stand around the monitor.
+///
+/// # Errors
+/// A sentence: which does not, as the audit says it.
+pub(super) fn stand(monitor: Pid, walls: WallSet) -> Result<(), String> {
+    let wanted = WALLS.iter().filter(|(wall, _)| walls.has(*wall));
+    // Root of a user namespace maps its monitor to the one user that it has, which is root in its own eyes.
+    let has_another = is_host_root() || !geteuid().is_root();
+    let seen_by_root = SEEN_BY_ROOT.iter().filter(|_| is_host_root());
+    let ids = wanted.flat_map(|(_, ids)| ids.iter());
+    let ids = ids.chain(&ALWAYS).chain(seen_by_root);
+    let ids = ids.filter(|id| has_another || !TOLD_BY_USER.contains(id));
+    let ids: Vec<String> = ids.map(|id| (*id).to_owned()).collect();
+    let policy = Policy::standard()
+        .require(&ids)
+        .and_then(|policy| policy.only(&ids))
+        .map_err(|error| error.to_string())?;
+    let subject = Subject {
+        name: None,
+        pid: monitor.as_raw_nonzero().get().unsigned_abs(),
+    };
+    let report = examine(Some(subject), &policy);
+    let report = report.map_err(|error| format!("the walls cannot be looked at: {error}"))?;
+    match report.required_walls_stand {
+        Verdict::Yes => Ok(()),
+        _ => Err(format!(
+            "the guest does not run, since a wall around its monitor does not stand: {}; relax it by its name with \
+             --jail-without if this host cannot have it",
+            report.summary
+        )),
+    }
+}

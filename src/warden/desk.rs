@@ -1,0 +1,196 @@
+//! Where the monitor asks, and the rules by which it is answered.
+//!
+//! Until the guest runs the monitor does what the user's command line and the API's clients say, and anything that the
+//! warden may open is opened. **From the moment on that the guest may run the monitor may be its guest's.** Then nothing
+//! is opened but disk images in the directories that the user has named for that: plain files and block devices, for
+//! reading and writing only, never made, never through a symbolic link, and straight in the directory, which was opened
+//! at the start. That is no way out: what can be had so was given to the VM by its user's own word.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf, absolute};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
+use vmm::open::open_tap;
+
+use super::check;
+use super::words::{Answer, Ask, Needs, receive, send};
+use crate::jail::cell::{Child, Wall, WallSet};
+use crate::jail::cgroup::Home;
+use crate::serve::Entrance;
+use crate::serve::ready::Ready;
+
+/// Why a monitor that may be its guest's gets no file.
+const NOT_NAMED: &str = "a VM that runs gets images only from directories that were named at its start (--image-dir), \
+                         or as descriptors (PUT /ravelin/fds)";
+
+/// A directory that images may come from while the guest runs.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    open: OwnedFd,
+}
+
+/// Where the monitor asks.
+#[derive(Debug)]
+pub(super) struct Desk<'a> {
+    /// Closed when the monitor has ended or speaks nonsense.
+    socket: Option<OwnedFd>,
+    walls: WallSet,
+    directories: Vec<Directory>,
+    home: Option<&'a Home>,
+    entrance: Option<Entrance>,
+    ready: Ready,
+    /// Whether the guest may run.
+    is_sealed: bool,
+}
+
+impl<'a> Desk<'a> {
+    /// A desk for a monitor that is believed.
+    pub(super) fn new(
+        socket: OwnedFd,
+        walls: WallSet,
+        directories: Vec<PathBuf>,
+        home: Option<&'a Home>,
+        entrance: Option<Entrance>,
+        ready: Ready,
+    ) -> Self {
+        let directories = directories.into_iter().filter_map(|path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let path = absolute(path).ok()?;
+            let open = openat(CWD, &path, flags, Mode::empty()).ok()?;
+            Some(Directory { path, open })
+        });
+        Self {
+            socket: Some(socket),
+            walls,
+            directories: directories.collect(),
+            home,
+            entrance,
+            ready,
+            is_sealed: false,
+        }
+    }
+
+    /// Readable when something is asked.
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Answers one question.
+    pub(super) fn answer(&mut self, child: &Child) {
+        let Some(socket) = self.socket.take() else {
+            return;
+        };
+        // Nonsense, or nobody there any more: there is nothing to answer.
+        let Ok(Some((ask, _))) = receive::<Ask>(&socket) else {
+            return;
+        };
+        let (answer, fd) = self.decide(ask, child);
+        if send(socket.as_fd(), &answer, fd.as_ref().map(AsFd::as_fd)).is_ok() {
+            self.socket = Some(socket);
+        }
+    }
+
+    fn decide(&mut self, ask: Ask, child: &Child) -> (Answer, Option<OwnedFd>) {
+        match ask {
+            Ask::Open { path, .. }
+                if self.is_sealed && self.directory(Path::new(&path)).is_none() =>
+            {
+                (refused(NOT_NAMED), None)
+            }
+            Ask::Open { path, flags, mode } => opened(self.open(&path, flags, mode)),
+            Ask::Tap { name, mtu } if !self.is_sealed => match open_tap(&name, mtu) {
+                Ok(tap) => (Answer::Done, Some(tap)),
+                Err(error) => (Answer::Refused(error), None),
+            },
+            Ask::Tap { .. } => (refused("a VM that runs gets no tap"), None),
+            Ask::Socket => opened(self.listener()),
+            Ask::Ready => {
+                self.ready.announce();
+                (Answer::Done, None)
+            }
+            Ask::Stopping => {
+                self.ready.stopping();
+                (Answer::Done, None)
+            }
+            Ask::Explain => (Answer::Sentence(vmm::host::explain()), None),
+            Ask::Run(_) if self.is_sealed => (refused("the guest runs already"), None),
+            Ask::Run(needs) => match self.seal(needs, child) {
+                Ok(()) => (Answer::Done, None),
+                Err(sentence) => (Answer::Refused(sentence), None),
+            },
+        }
+    }
+
+    fn listener(&self) -> Result<OwnedFd, Errno> {
+        let entrance = self.entrance.as_ref().ok_or(Errno::NOENT)?;
+        entrance
+            .copy()
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// The guest may run, within limits and behind walls that stand.
+    fn seal(&mut self, needs: Needs, child: &Child) -> Result<(), String> {
+        if let Some(home) = self.home {
+            let limited = home.limit(needs.memory_mib, needs.vcpus);
+            limited.map_err(|error| format!("the VM's limits cannot be set: {error}"))?;
+        }
+        if self.walls.has(Wall::Audit) {
+            check::stand(child.pid, self.walls)?;
+        }
+        self.is_sealed = true;
+        Ok(())
+    }
+
+    fn open(&self, path: &OsStr, flags: u32, mode: u32) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::from_bits_retain(flags) | OFlags::CLOEXEC | OFlags::NOCTTY;
+        match self.is_sealed {
+            false => rustix::fs::open(path, flags, Mode::from_bits_retain(mode)),
+            true => self.open_image(Path::new(path), flags),
+        }
+    }
+
+    /// The directory that a path lies straight in, if the user has named it.
+    fn directory(&self, path: &Path) -> Option<&Directory> {
+        let path = absolute(path).ok()?;
+        self.directories
+            .iter()
+            .find(|one| Some(&*one.path) == path.parent())
+    }
+
+    /// A disk image, by the rules for a monitor that may be its guest's.
+    fn open_image(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let allowed =
+            OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::PATH;
+        let name = path.file_name().ok_or(Errno::ACCESS)?;
+        let (Some(directory), true) = (self.directory(path), allowed.contains(flags)) else {
+            return Err(Errno::ACCESS);
+        };
+        let straight =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = match flags.contains(OFlags::PATH) {
+            // openat2 takes nothing else beside it.
+            true => OFlags::PATH | OFlags::CLOEXEC,
+            // A pipe would be waited for.
+            false => flags | OFlags::NONBLOCK,
+        };
+        let image = openat2(&directory.open, name, flags, Mode::empty(), straight)?;
+        match FileType::from_raw_mode(fstat(&image)?.st_mode) {
+            FileType::RegularFile | FileType::BlockDevice => Ok(image),
+            _ => Err(Errno::ACCESS),
+        }
+    }
+}
+
+fn refused(why: &str) -> Answer {
+    Answer::Refused(why.to_owned())
+}
+
+fn opened(result: Result<OwnedFd, Errno>) -> (Answer, Option<OwnedFd>) {
+    match result {
+        Ok(fd) => (Answer::Done, Some(fd)),
+        Err(error) => (Answer::Errno(error.raw_os_error()), None),
+    }
+}

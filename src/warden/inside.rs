@@ -1,0 +1,150 @@
+//! The monitor's side: in its cell it asks the warden.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use vmm::outside::{self, Way};
+
+use super::landlock;
+use super::words::{Answer, Ask, Needs, receive, send};
+use crate::failure::Failure;
+
+/// The warden of this process, if it is in a cell.
+static WARDEN: OnceLock<Warden> = OnceLock::new();
+
+/// The warden of a monitor.
+pub(crate) struct Warden {
+    /// One question at a time.
+    socket: Mutex<OwnedFd>,
+    /// Whether Landlock denies this process every file.
+    landlock: bool,
+}
+
+impl fmt::Debug for Warden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Warden")
+    }
+}
+
+/// Settles this process in its cell, before it has done anything: from now on everything outside is the warden's to
+/// give.
+///
+/// # Errors
+/// When a wall that this process itself must raise cannot be.
+pub(crate) fn settle(socket: OwnedFd, with_landlock: bool) -> Result<(), Failure> {
+    // Exec has made it dumpable again.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| Failure::run(format!("this process stays dumpable: {error}")))?;
+    let landlock = with_landlock && landlock::restrict().map_err(Failure::run)?;
+    let warden = Warden {
+        socket: Mutex::new(socket),
+        landlock,
+    };
+    // There is one cell around a process.
+    let _ = WARDEN.set(warden);
+    outside::go_by(Box::new(Outside));
+    Ok(())
+}
+
+/// This process's warden, if it is in a cell.
+pub(crate) fn warden() -> Option<&'static Warden> {
+    WARDEN.get()
+}
+
+impl Warden {
+    fn ask(&self, ask: &Ask) -> io::Result<(Answer, Option<OwnedFd>)> {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        send(socket.as_fd(), ask, None)?;
+        receive(&*socket)?
+            .ok_or_else(|| io::Error::other("the process outside of the jail is gone"))
+    }
+
+    /// What was opened, or why not.
+    fn ask_for(&self, ask: &Ask) -> io::Result<OwnedFd> {
+        match self.ask(ask)? {
+            (Answer::Done, Some(fd)) => Ok(fd),
+            (Answer::Errno(number), _) => Err(io::Error::from_raw_os_error(number)),
+            (Answer::Refused(sentence), _) => Err(io::Error::other(sentence)),
+            _ => Err(Errno::PROTO.into()),
+        }
+    }
+
+    /// The socket that was made for the API.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn socket(&self) -> io::Result<OwnedFd> {
+        self.ask_for(&Ask::Socket)
+    }
+
+    /// Tells whoever waits that the API accepts.
+    pub(crate) fn ready(&self) {
+        self.tell(&Ask::Ready);
+    }
+
+    /// Tells whoever waits that the VM stops.
+    pub(crate) fn stopping(&self) {
+        self.tell(&Ask::Stopping);
+    }
+
+    fn tell(&self, ask: &Ask) {
+        if let Err(error) = self.ask(ask) {
+            log::warn!("the process outside of the jail was not told: {error}");
+        }
+    }
+
+    /// Has the walls looked at, and the limits set, before the guest runs.
+    ///
+    /// # Errors
+    /// A sentence: a wall that must stand does not.
+    pub(crate) fn may_run(&self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
+        let needs = Needs {
+            memory_mib,
+            vcpus,
+            landlock: self.landlock,
+        };
+        match self.ask(&Ask::Run(needs)) {
+            Ok((Answer::Done, _)) => Ok(()),
+            Ok((Answer::Refused(sentence), _)) => Err(sentence),
+            Ok(_) => Err(Errno::PROTO.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// The way outside.
+#[derive(Debug)]
+struct Outside;
+
+impl Way for Outside {
+    fn open(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        let warden = warden().ok_or(Errno::ACCESS)?;
+        warden.ask_for(&Ask::Open {
+            path: path.as_os_str().to_owned(),
+            flags: flags.bits(),
+            mode: mode.bits(),
+        })
+    }
+
+    fn tap(&self, name: &str, mtu: u16) -> Result<OwnedFd, String> {
+        let ask = Ask::Tap {
+            name: name.to_owned(),
+            mtu,
+        };
+        let warden = warden().ok_or("there is no way outside")?;
+        warden.ask_for(&ask).map_err(|error| error.to_string())
+    }
+
+    fn explain(&self) -> Option<String> {
+        match warden()?.ask(&Ask::Explain) {
+            Ok((Answer::Sentence(sentence), _)) => sentence,
+            _ => None,
+        }
+    }
+}

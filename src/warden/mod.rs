@@ -1,0 +1,321 @@
+//! The process outside of the jail: it builds the cell, opens for the monitor what the user has named, looks whether the
+//! walls stand before the guest runs, and clears up when the monitor has ended.
+//!
+//! ```text
+//! ravelin run ... ── the warden ──┬── the keeper: clears up when the warden is killed
+//!                        │ socket └── the monitor, in its cell: the same command line, without rights
+//!                        └────────────────┘
+//! ```
+//!
+//! The monitor is believed until its guest runs. From then on it may be the guest's, and the desk's rules hold
+//! ([`desk`]).
+
+mod check;
+mod desk;
+mod ends;
+mod inside;
+mod keeper;
+mod landlock;
+mod rights;
+mod words;
+
+use std::collections::VecDeque;
+use std::ffi::{CString, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use log::LevelFilter;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, openat};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{getegid, geteuid, pidfd_send_signal};
+
+use self::desk::Desk;
+use self::ends::Ends;
+pub(crate) use self::inside::{settle, warden};
+use self::keeper::Keeper;
+use self::rights::is_host_root;
+use crate::console::terminal::{self, Settings};
+use crate::failure::Failure;
+use crate::jail::cell::{self, Cell, Child, Wall, WallSet};
+use crate::jail::cgroup::{Home, Site};
+use crate::jail::{Ids, Setting};
+use crate::logger;
+use crate::serve::Entrance;
+use crate::serve::launch::{Face, Listen};
+use crate::serve::ready::Ready;
+use crate::session::Signals;
+
+/// The user and group that a monitor of root's becomes, less its warden's number: each has its own, far above those of
+/// people, services and subordinate ids.
+const FIRST_ID: u32 = 0x7800_0000;
+/// The monitor's user and group in its user namespace.
+const INNER_ID: u32 = 1000;
+
+/// A VM whose monitor is to be in a cell.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    /// The VM's name.
+    pub(crate) name: String,
+    /// What this process's messages begin with, beside ravelin's name.
+    pub(crate) speaker: Option<String>,
+    /// The walls that are to stand.
+    pub(crate) walls: WallSet,
+    /// Who the monitor is to be, in place of whom it would be.
+    pub(crate) uid: Option<u32>,
+    /// Its group.
+    pub(crate) gid: Option<u32>,
+    /// What lies above the VM's cgroup.
+    pub(crate) cgroup_parent: Option<PathBuf>,
+    /// Limits in place of the usual ones.
+    pub(crate) cgroup_settings: Vec<Setting>,
+    /// The security module's label.
+    pub(crate) label: Option<String>,
+    /// Directories whose disk images a running VM may be given.
+    pub(crate) directories: Vec<PathBuf>,
+    /// Where the API is, and the permissions of its socket.
+    pub(crate) socket: Option<(Listen, Option<u32>)>,
+    /// Who is told that the API accepts.
+    pub(crate) ready: Ready,
+    /// Whether stdin is the guest's.
+    pub(crate) has_input: bool,
+    /// Whether to say nothing but errors.
+    pub(crate) quiet: bool,
+}
+
+/// Builds the cell, has the monitor run this process's command line in it, and stays outside until it has ended.
+///
+/// # Errors
+/// What kept the monitor from being there.
+pub(crate) fn watch(mut charge: Charge) -> Result<ExitCode, Failure> {
+    // It cannot fail without a file.
+    let _ = logger::init(LevelFilter::Warn, None, charge.speaker.as_deref());
+    let settings = terminal::settings();
+    let signals = Signals::take().map_err(Failure::run)?;
+    let id = format!("{}.{}", charge.name, std::process::id());
+    let limits = std::mem::take(&mut charge.cgroup_settings);
+    let site = match charge.walls.has(Wall::Cgroup) {
+        true => Site::find(charge.cgroup_parent.as_deref(), &id, limits),
+        false => None,
+    };
+    let socket_path = charge.socket.as_ref().and_then(|(listen, _)| match listen {
+        Listen::Path(path) => Some(path.clone()),
+        Listen::Fd(_) => None,
+    });
+    // Before there is anything to clear up.
+    let keeper = Keeper::start(site.as_ref(), socket_path.as_deref()).map_err(Failure::run)?;
+    let home = make_home(site.as_ref(), &mut charge)?;
+    let ended = with_home(charge, home.as_ref(), &signals, settings);
+    drop(home);
+    if let Some(site) = &site {
+        site.remove();
+    }
+    keeper.dismiss();
+    ended
+}
+
+/// The cgroups. A user to whom none were delegated goes without, and hears it.
+fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, Failure> {
+    if !charge.walls.has(Wall::Cgroup) {
+        return Ok(None);
+    }
+    let asked = charge.cgroup_parent.is_some();
+    let why = match site.map(Site::make) {
+        Some(Ok(home)) => return Ok(Some(home)),
+        Some(Err(error)) if asked || is_host_root() => {
+            return Err(Failure::run(format!(
+                "the VM's cgroup cannot be made ({error}): name one with --cgroup-parent that may be written, or run \
+                 without its limits by --jail-without cgroup"
+            )));
+        }
+        Some(Err(_)) => "no cgroup was delegated to this user",
+        None => "this host has no cgroups",
+    };
+    charge.walls = charge.walls.without(Wall::Cgroup);
+    if !charge.quiet {
+        logger::tell(&format!(
+            "{why}: nothing but its own limits bounds what the monitor may use"
+        ));
+    }
+    Ok(None)
+}
+
+fn with_home(
+    charge: Charge,
+    home: Option<&Home>,
+    signals: &Signals,
+    settings: Option<Settings>,
+) -> Result<ExitCode, Failure> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
+    let cell = cell(&charge, theirs)?;
+    let mut child = cell::spawn(&cell).map_err(Failure::run)?;
+    let started = bring_in(home, &mut child);
+    drop(cell);
+    let entrance =
+        match started.and_then(|()| enter_name(charge.name.as_str(), charge.socket, &child)) {
+            Ok(entrance) => entrance,
+            Err(failure) => {
+                child.kill();
+                let _ = ends::reap(&child);
+                return Err(failure);
+            }
+        };
+    let desk = Desk::new(
+        ours,
+        charge.walls,
+        charge.directories,
+        home,
+        entrance,
+        charge.ready,
+    );
+    let ended = serve(desk, &child, signals).map_err(Failure::run)?;
+    if let (Some(settings), true) = (settings, ended.was_killed()) {
+        terminal::put_back(&settings);
+    }
+    Ok(ended.tell())
+}
+
+/// Into its cgroups, and through its own part of the way.
+fn bring_in(home: Option<&Home>, child: &mut Child) -> Result<(), Failure> {
+    if let Some(home) = home {
+        home.attach(child.pid).map_err(Failure::run)?;
+    }
+    child.go().map_err(Failure::run)
+}
+
+fn enter_name(
+    name: &str,
+    socket: Option<(Listen, Option<u32>)>,
+    child: &Child,
+) -> Result<Option<Entrance>, Failure> {
+    let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
+    socket
+        .map(|(listen, mode)| Entrance::open(name, pid, Face::Ravelin, listen, mode))
+        .transpose()
+}
+
+fn cell(charge: &Charge, outside: OwnedFd) -> Result<Cell, Failure> {
+    let program = openat(
+        CWD,
+        "/proc/self/exe",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let program = program.map_err(|error| {
+        Failure::run(format!(
+            "the monitor cannot be started anew in its jail ({error}): mount /proc, or run without a jail by --no-jail"
+        ))
+    })?;
+    let stdin = (charge.has_input && !terminal::may_be_read())
+        .then(|| {
+            openat(
+                CWD,
+                "/dev/null",
+                OFlags::RDONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+        })
+        .transpose()
+        .map_err(|error| Failure::run(format!("/dev/null cannot be opened: {error}")))?;
+    let ids = ids(charge);
+    let inner = Ids {
+        uid: Uid::from_raw(INNER_ID),
+        gid: Gid::from_raw(INNER_ID),
+    };
+    Ok(Cell {
+        walls: charge.walls,
+        ids,
+        changes_ids: (ids.uid, ids.gid) != (geteuid(), getegid()),
+        inner,
+        program,
+        args: arguments(charge),
+        outside,
+        stdin,
+        label: charge.label.clone(),
+    })
+}
+
+/// Who the monitor is outside.
+fn ids(charge: &Charge) -> Ids {
+    let own = FIRST_ID + std::process::id();
+    let (uid, gid) = match is_host_root() {
+        true => (own, own),
+        false => (geteuid().as_raw(), getegid().as_raw()),
+    };
+    Ids {
+        uid: Uid::from_raw(charge.uid.unwrap_or(uid)),
+        gid: Gid::from_raw(charge.gid.unwrap_or(gid)),
+    }
+}
+
+/// This process's command line, with what the monitor must know beside it.
+fn arguments(charge: &Charge) -> Vec<CString> {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let mut place = format!("fd={},name={}", cell::OUTSIDE, charge.name);
+    if !charge.walls.has(Wall::Landlock) {
+        place.push_str(",no-landlock");
+    }
+    if let Ok(term) = std::env::var("TERM") {
+        place.push_str(",term=");
+        place.extend(term.chars().filter(|c| *c != ','));
+    }
+    let at = args.len().min(2);
+    args.insert(at, format!("--jailed={place}").into());
+    let text = |arg: OsString| CString::new(arg.into_vec()).unwrap_or_default();
+    args.into_iter().map(text).collect()
+}
+
+/// How long to wait until a monitor has taken a signal of the kind that is to come next, in ms.
+const TAKING: i64 = 5;
+
+/// Answers the monitor, passes signals on to it, and waits for its end.
+fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Result<Ends> {
+    let mut waiting = VecDeque::new();
+    loop {
+        // Two of a kind that wait are one: the second waits here.
+        while let Some(signal) = waiting.pop_front() {
+            if child.has_pending(signal) {
+                waiting.push_front(signal);
+                break;
+            }
+            // One that is gone needs none.
+            let _ = pidfd_send_signal(&child.process, signal);
+        }
+        let mut fds = vec![
+            PollFd::new(&child.process, PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
+        ];
+        if let Some(socket) = desk.socket() {
+            fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
+        }
+        let soon = Timespec {
+            tv_sec: 0,
+            tv_nsec: TAKING * 1_000_000,
+        };
+        match poll(&mut fds, (!waiting.is_empty()).then_some(&soon)) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        if ready.get(2) == Some(&true) {
+            desk.answer(child);
+        }
+        if ready.get(1) == Some(&true) {
+            waiting.extend(std::iter::from_fn(|| signals.next_raw()));
+        }
+        if ready.first() == Some(&true) {
+            return ends::reap(child);
+        }
+    }
+}
