@@ -154,11 +154,18 @@ pub(super) enum Born {
     Child,
 }
 
-/// Makes a child in namespaces of its own.
-pub(super) fn clone_into(namespaces: UnshareFlags) -> io::Result<Born> {
+/// Makes a child in namespaces of its own, and in a cgroup of version 2 if there is one for it.
+pub(super) fn clone_into(
+    namespaces: UnshareFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<Born> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut process: libc::c_int = -1;
     let args = CloneArgs {
-        flags: u64::from(namespaces.bits()) | u64::from(libc::CLONE_PIDFD.cast_unsigned()),
+        flags: u64::from(namespaces.bits())
+            | u64::from(libc::CLONE_PIDFD.cast_unsigned())
+            | cgroup.map_or(0, |_| CLONE_INTO_CGROUP),
+        cgroup: cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
         pidfd: (&raw mut process).addr() as u64,
         exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
         ..CloneArgs::default()
@@ -192,6 +199,9 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
 
 /// Waits for the parent's word; false when the parent is gone instead.

@@ -156,9 +156,9 @@ fn with_home(
         None,
     )
     .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
-    let cell = cell(&charge, theirs)?;
+    let cell = cell(&charge, home, theirs)?;
     let mut child = cell::spawn(&cell).map_err(Failure::run)?;
-    let started = bring_in(home, &mut child);
+    let started = child.go().map_err(Failure::run);
     drop(cell);
     let entrance =
         match started.and_then(|()| enter_name(charge.name.as_str(), charge.socket, &child)) {
@@ -184,14 +184,6 @@ fn with_home(
     Ok(ended.tell())
 }
 
-/// Into its cgroups, and through its own part of the way.
-fn bring_in(home: Option<&Home>, child: &mut Child) -> Result<(), Failure> {
-    if let Some(home) = home {
-        home.attach(child.pid).map_err(Failure::run)?;
-    }
-    child.go().map_err(Failure::run)
-}
-
 fn enter_name(
     name: &str,
     socket: Option<(Listen, Option<u32>)>,
@@ -203,7 +195,7 @@ fn enter_name(
         .transpose()
 }
 
-fn cell(charge: &Charge, outside: OwnedFd) -> Result<Cell, Failure> {
+fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, Failure> {
     let program = openat(
         CWD,
         "/proc/self/exe",
@@ -236,6 +228,11 @@ fn cell(charge: &Charge, outside: OwnedFd) -> Result<Cell, Failure> {
         ids,
         changes_ids: (ids.uid, ids.gid) != (geteuid(), getegid()),
         inner,
+        doors: home
+            .map(Home::doors)
+            .transpose()
+            .map_err(Failure::run)?
+            .unwrap_or_default(),
         program,
         args: arguments(charge),
         outside,

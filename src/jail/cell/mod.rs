@@ -17,6 +17,7 @@ use rustix::thread::UnshareFlags;
 
 pub(crate) use self::spawn::{Child, spawn};
 pub(crate) use self::wall::{Wall, WallSet};
+use super::cgroup::Door;
 use super::error::JailError;
 use super::plan::Ids;
 use super::{limits, process, root, walls};
@@ -43,6 +44,8 @@ pub(crate) struct Cell {
     pub(crate) changes_ids: bool,
     /// Who it is inside its user namespace.
     pub(crate) inner: Ids,
+    /// The ways into its cgroups.
+    pub(crate) doors: Vec<Door>,
     /// The monitor's program.
     pub(crate) program: OwnedFd,
     /// Its command line.
@@ -85,7 +88,13 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
     let has = |wall| cell.walls.has(wall);
     // 1. A session of its own: no terminal sends it signals.
     setsid().map_err(|e| JailError::SetSid(e.into()))?;
-    // 2. Its cgroup is the root of all that there are.
+    // 2. Its cgroups, those of version 1: it was born in the one of version 2.
+    for door in &cell.doors {
+        if let Door::Tasks(tasks) = door {
+            rustix::io::write(tasks, b"0").map_err(|e| JailError::Wall("cgroup", e.into()))?;
+        }
+    }
+    // Its cgroup is the root of all that there are.
     if has(Wall::CgroupNamespace) {
         process::unshare(UnshareFlags::NEWCGROUP).map_err(|e| JailError::Wall("ns-cgroup", e))?;
     }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use super::{Cell, Wall, enter};
+use crate::jail::cgroup::Door;
 use crate::jail::error::JailError;
 use crate::jail::process::{self, Born};
 
@@ -48,11 +49,16 @@ pub(crate) struct Child {
 pub(crate) fn spawn(cell: &Cell) -> Result<Child, SpawnError> {
     let (parent, go) = io::pipe().map_err(JailError::Clone)?;
     let (word, teller) = io::pipe().map_err(JailError::Clone)?;
-    let born =
-        process::clone_into(cell.namespaces()).map_err(|error| match error.raw_os_error() {
+    let cgroup = cell.doors.iter().find_map(|door| match door {
+        Door::Birth(cgroup) => Some(cgroup.as_fd()),
+        Door::Tasks(_) => None,
+    });
+    let born = process::clone_into(cell.namespaces(), cgroup).map_err(|error| {
+        match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSPC | libc::EUSERS) => SpawnError::Namespaces(error),
             _ => JailError::Clone(error).into(),
-        })?;
+        }
+    })?;
     match born {
         Born::Child => {
             drop((go, word));

@@ -1,12 +1,12 @@
 //! A monitor's own cgroups, with the limits that follow from its VM, and their end.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::Pid;
 
 use super::tree::{Cgroup, Mount};
 use super::{MOUNTS, v2};
@@ -35,6 +35,15 @@ pub(crate) struct Site {
     places: Vec<(PathBuf, PathBuf)>,
     /// What the user asks for; it comes after what is set anyway.
     settings: Vec<Setting>,
+}
+
+/// A way into a cgroup.
+#[derive(Debug)]
+pub(crate) enum Door {
+    /// Version 1: the file to which a thread writes that it comes itself.
+    Tasks(OwnedFd),
+    /// Version 2: the cgroup that a process is born in.
+    Birth(OwnedFd),
 }
 
 /// Cgroups that a monitor can be put into.
@@ -152,14 +161,18 @@ impl Site {
 }
 
 impl Home {
-    /// Puts a process into all of them.
+    /// The ways into all of them. Neither makes the kernel wait until no process forks or ends, as the move of another
+    /// process does, which takes it some milliseconds.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(crate) fn attach(&self, pid: Pid) -> Result<(), JailError> {
-        let number = pid.as_raw_nonzero().to_string();
-        let mut all = self.cgroups.iter();
-        all.try_for_each(|cgroup| cgroup.write("cgroup.procs", &number))
+    pub(crate) fn doors(&self) -> Result<Vec<Door>, JailError> {
+        let all = self.cgroups.iter();
+        all.map(|cgroup| match self.version {
+            CgroupVersion::V1 => cgroup.open_to_write("tasks").map(Door::Tasks),
+            CgroupVersion::V2 => cgroup.again().map(Door::Birth),
+        })
+        .collect()
     }
 
     /// Sets the limits of a VM: its memory and what the monitor needs, its vCPUs and one processor for the rest; and

@@ -8,7 +8,7 @@ mod v2;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) use self::home::{Home, Site};
+pub(crate) use self::home::{Door, Home, Site};
 use self::tree::Mount;
 use super::error::JailError;
 use super::plan::{CgroupVersion, Cgroups, Setting};

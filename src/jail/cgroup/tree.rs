@@ -138,6 +138,19 @@ impl Cgroup {
             .map_err(failed)
     }
 
+    /// A file that is written to later.
+    pub(super) fn open_to_write(&self, file: &str) -> Result<OwnedFd, JailError> {
+        let opened = self.open(file, OFlags::WRONLY);
+        let opened = opened.map_err(|e| JailError::FileOpen(self.path.join(file), e.into()))?;
+        Ok(opened.into())
+    }
+
+    /// The cgroup once more.
+    pub(super) fn again(&self) -> Result<OwnedFd, JailError> {
+        let copy = self.directory.try_clone();
+        copy.map_err(|e| JailError::FileOpen(self.path.clone(), e))
+    }
+
     /// A file is never made: the kernel makes those that there are. Its name has no slash (`Setting`).
     fn open(&self, file: &str, flags: OFlags) -> Result<File, Errno> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;

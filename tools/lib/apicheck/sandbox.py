@@ -74,7 +74,7 @@ def monitor(binary, files, *flags):
         for name, original in {"ravelin": binary, **files}.items():
             shutil.copy(original, os.path.join(root, name))
         argv = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--ipc", "sh", "-c", ENTER, root, "/ravelin",
-                "api", "--name", "check", "--api-sock", "/api.sock", "--quiet", *flags]
+                "api", "--no-jail", "--name", "check", "--api-sock", "/api.sock", "--quiet", *flags]
         os.mkdir(os.path.join(root, "tmp"))
         # Its own directory of running VMs, in the root as everything else.
         environment = {"RAVELIN_RUNTIME_DIR": "/run", "PATH": os.environ["PATH"]}
