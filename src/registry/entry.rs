@@ -26,6 +26,9 @@ pub(crate) struct Vm {
     /// When the kernel started that process, in clock ticks since the host's boot (`proc_pid_stat(5)`, field
     /// 22): another process with the same number started at another time.
     pub(crate) pid_start: u64,
+    /// The process outside of its jail, which clears up when that one has ended, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warden: Option<u32>,
     /// Its API's socket, as an absolute path, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) socket: Option<PathBuf>,

@@ -69,6 +69,7 @@ pub(crate) fn vm_of(pid: u32, name: &str, socket: Option<&Path>, kernel: Option<
         pid,
         // Without /proc nobody can find the process by it, which `ctl stop --force` then says.
         pid_start: process::start_time(pid).unwrap_or_default(),
+        warden: Some(std::process::id()).filter(|own| *own != pid),
         socket: socket.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
         kernel: kernel.map(str::to_owned),
         started_at: now.unwrap_or_default().as_secs(),

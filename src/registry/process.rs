@@ -29,6 +29,14 @@ pub(crate) fn open(vm: &Vm) -> Option<OwnedFd> {
     runs(vm).then_some(process)
 }
 
+/// The process that clears up after a VM, while the VM is there.
+pub(crate) fn open_warden(vm: &Vm) -> Option<OwnedFd> {
+    let pid = Pid::from_raw(vm.warden?.try_into().ok()?)?;
+    let warden = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    // It stays for as long as the VM runs, so this is it.
+    runs(vm).then_some(warden)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +47,7 @@ mod tests {
             name: "a".to_owned(),
             pid,
             pid_start: start_time(pid).unwrap(),
+            warden: None,
             socket: None,
             kernel: None,
             started_at: 0,

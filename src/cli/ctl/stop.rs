@@ -33,13 +33,24 @@ pub(super) fn stop(
     let Some(process) = process_of(target)? else {
         return Ok(());
     };
-    if force {
-        return end(&process);
+    let warden = target.vm.as_ref().and_then(process::open_warden);
+    match force {
+        true => end(&process)?,
+        false => ask(target, &process, patience)?,
     }
+    // Its socket and its name are gone then.
+    if let Some(warden) = warden {
+        has_ended(&warden, CLEANING)?;
+    }
+    Ok(())
+}
+
+/// Has the guest switch itself off.
+fn ask(target: &Target, process: &OwnedFd, patience: Option<Duration>) -> Result<(), Failure> {
     let patience = patience.unwrap_or(PATIENCE);
     match Shape::ask(&target.client).state.as_deref() {
         // There is no guest that could be asked.
-        Some("Not started") => signal(&process, Signal::TERM)?,
+        Some("Not started") => signal(process, Signal::TERM)?,
         Some("Paused") => {
             return Err(Failure::run(
                 "the VM is paused, and its guest cannot switch itself off: `resume` it first, or `stop --force`",
@@ -47,7 +58,7 @@ pub(super) fn stop(
         }
         _ => act(target, "SendCtrlAltDel")?,
     }
-    match has_ended(&process, patience)? {
+    match has_ended(process, patience)? {
         true => Ok(()),
         false => Err(Failure::run(format!(
             "the guest has not switched itself off within {patience:?}: give it a longer --timeout, or \
