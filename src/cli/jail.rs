@@ -94,7 +94,7 @@ impl Args {
     pub(super) fn place(&self, quiet: bool) -> Result<Place, Failure> {
         if let Some(inside) = &self.jailed {
             let socket = inherited::take("--jailed", inside.fd).map_err(Failure::usage)?;
-            settle(socket, inside.landlock)?;
+            settle(socket, inside.landlock, quiet)?;
             return Ok(Place::Monitor(inside.told.clone()));
         }
         if self.no_jail {

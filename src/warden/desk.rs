@@ -25,6 +25,9 @@ use crate::serve::ready::Ready;
 const NOT_NAMED: &str = "a VM that runs gets images only from directories that were named at its start (--image-dir), \
                          or as descriptors (PUT /ravelin/fds)";
 
+/// How often the host is examined for a monitor: at a start that fails, at a guest's silence, at its end.
+const EXPLANATIONS: u32 = 3;
+
 /// A directory that images may come from while the guest runs.
 #[derive(Debug)]
 struct Directory {
@@ -42,6 +45,8 @@ pub(super) struct Desk<'a> {
     home: Option<&'a Home>,
     entrance: Option<Entrance>,
     ready: Ready,
+    /// How often the host was examined: outside of the VM's limits, so not as often as a guest likes.
+    explanations: u32,
     /// Whether the guest may run.
     is_sealed: bool,
 }
@@ -69,6 +74,7 @@ impl<'a> Desk<'a> {
             home,
             entrance,
             ready,
+            explanations: 0,
             is_sealed: false,
         }
     }
@@ -115,7 +121,11 @@ impl<'a> Desk<'a> {
                 self.ready.stopping();
                 (Answer::Done, None)
             }
-            Ask::Explain => (Answer::Sentence(vmm::host::explain()), None),
+            Ask::Explain if self.explanations < EXPLANATIONS => {
+                self.explanations += 1;
+                (Answer::Sentence(vmm::host::explain()), None)
+            }
+            Ask::Explain => (Answer::Sentence(None), None),
             Ask::Run(_) if self.is_sealed => (refused("the guest runs already"), None),
             Ask::Run(needs) => match self.seal(needs, child) {
                 Ok(()) => (Answer::Done, None),

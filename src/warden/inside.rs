@@ -14,6 +14,7 @@ use vmm::outside::{self, Way};
 use super::landlock;
 use super::words::{Answer, Ask, Needs, receive, send};
 use crate::failure::Failure;
+use crate::logger;
 
 /// The warden of this process, if it is in a cell.
 static WARDEN: OnceLock<Warden> = OnceLock::new();
@@ -22,8 +23,6 @@ static WARDEN: OnceLock<Warden> = OnceLock::new();
 pub(crate) struct Warden {
     /// One question at a time.
     socket: Mutex<OwnedFd>,
-    /// Whether Landlock denies this process every file.
-    landlock: bool,
 }
 
 impl fmt::Debug for Warden {
@@ -33,18 +32,28 @@ impl fmt::Debug for Warden {
 }
 
 /// Settles this process in its cell, before it has done anything: from now on everything outside is the warden's to
-/// give.
+/// give. A kernel without Landlock is named, unless nothing is to be said.
 ///
 /// # Errors
 /// When a wall that this process itself must raise cannot be.
-pub(crate) fn settle(socket: OwnedFd, with_landlock: bool) -> Result<(), Failure> {
+pub(crate) fn settle(socket: OwnedFd, with_landlock: bool, quiet: bool) -> Result<(), Failure> {
     // Exec has made it dumpable again.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| Failure::run(format!("this process stays dumpable: {error}")))?;
-    let landlock = with_landlock && landlock::restrict().map_err(Failure::run)?;
+    if with_landlock {
+        let stands = landlock::restrict().map_err(|error| {
+            Failure::run(format!(
+                "Landlock cannot be had ({error}): --jail-without landlock does without"
+            ))
+        })?;
+        if !stands && !quiet {
+            logger::tell(
+                "this kernel has no Landlock: one wall less between the monitor and files",
+            );
+        }
+    }
     let warden = Warden {
         socket: Mutex::new(socket),
-        landlock,
     };
     // There is one cell around a process.
     let _ = WARDEN.set(warden);
@@ -104,11 +113,7 @@ impl Warden {
     /// # Errors
     /// A sentence: a wall that must stand does not.
     pub(crate) fn may_run(&self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
-        let needs = Needs {
-            memory_mib,
-            vcpus,
-            landlock: self.landlock,
-        };
+        let needs = Needs { memory_mib, vcpus };
         match self.ask(&Ask::Run(needs)) {
             Ok((Answer::Done, _)) => Ok(()),
             Ok((Answer::Refused(sentence), _)) => Err(sentence),

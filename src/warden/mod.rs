@@ -107,9 +107,8 @@ pub(crate) fn watch(mut charge: Charge) -> Result<ExitCode, Failure> {
     });
     // Before there is anything to clear up.
     let keeper = Keeper::start(site.as_ref(), socket_path.as_deref()).map_err(Failure::run)?;
-    let home = make_home(site.as_ref(), &mut charge)?;
-    let ended = with_home(charge, home.as_ref(), &signals, settings);
-    drop(home);
+    let home = make_home(site.as_ref(), &mut charge);
+    let ended = home.and_then(|home| with_home(charge, home.as_ref(), &signals, settings));
     if let Some(site) = &site {
         site.remove();
     }

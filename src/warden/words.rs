@@ -47,8 +47,6 @@ pub(crate) struct Needs {
     pub(crate) memory_mib: u64,
     /// Its vCPUs.
     pub(crate) vcpus: u64,
-    /// Whether Landlock denies it every file, as it has tried.
-    pub(crate) landlock: bool,
 }
 
 /// The answer.
