@@ -82,14 +82,14 @@ pub(crate) fn data() -> Vec<u8> {
     (0..5_000_000).flat_map(|_| next()).collect()
 }
 
-/// A server that gives `data` to the first who comes, and takes what the second one has.
+/// A server that gives `data` to the first who comes, and takes as much from the second one.
 pub(crate) fn serve(data: Vec<u8>) -> Receiver<Vec<u8>> {
     let [down, up] = [DOWN, UP].map(|port| TcpListener::bind(("0.0.0.0", port)).unwrap());
     let (send, taken) = channel();
     thread::spawn(move || {
         down.accept().unwrap().0.write_all(&data).unwrap();
-        let mut back = Vec::new();
-        up.accept().unwrap().0.read_to_end(&mut back).unwrap();
+        let (up, mut back) = (up.accept().unwrap().0, Vec::new());
+        up.take(data.len() as u64).read_to_end(&mut back).unwrap();
         send.send(back).unwrap();
     });
     taken
@@ -103,7 +103,9 @@ pub(crate) fn address(tap: &str) {
     assert!(status.unwrap().success(), "ip gives {tap} no address");
 }
 
-/// What a guest does to get the data and give them back, with its counters on the way.
+/// What a guest does to get the data and give them back, with its counters on the way. It is `cat` that writes to the
+/// socket, in large pieces: nc's own are a kilobyte, and a guest that is slower than its network sends each by itself. The second
+/// `cat` waits for the server's end: then everything was taken.
 const EXCHANGE: &str = "\
     cd /sys/class/net/eth0 && ip address add 10.9.0.2/24 dev eth0 && ip link set eth0 up && echo card is up; \
     until ping -c 1 -W 1 10.9.0.1 > /dev/null; do :; done; \
@@ -111,7 +113,7 @@ const EXCHANGE: &str = "\
     nc 10.9.0.1 5000 < /dev/null > /tmp/data; \
     echo down_bytes=$(cat statistics/rx_bytes); echo down_frames=$(cat statistics/rx_packets); \
     before_bytes=$(cat statistics/tx_bytes); before_frames=$(cat statistics/tx_packets); \
-    nc 10.9.0.1 5001 < /tmp/data; \
+    nc 10.9.0.1 5001 -e sh -c 'cat /tmp/data; cat > /dev/null'; \
     echo up_bytes=$(($(cat statistics/tx_bytes) - before_bytes)); \
     echo up_frames=$(($(cat statistics/tx_packets) - before_frames))";
 
