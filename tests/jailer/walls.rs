@@ -71,7 +71,10 @@ fn its_environment_is_empty_and_what_was_open_is_closed() {
         assert_eq!(vm.proc("environ"), "");
         let descriptors = fs::read_dir(format!("/proc/{}/fd", vm.pid())).unwrap();
         for entry in descriptors {
-            let target = fs::read_link(entry.unwrap().path()).unwrap();
+            // One that was closed meanwhile is not open.
+            let Ok(target) = fs::read_link(entry.unwrap().path()) else {
+                continue;
+            };
             assert!(!target.ends_with("status"), "{target:?}");
         }
     });
