@@ -8,6 +8,7 @@ use vmm::host::{Hierarchy, hierarchies};
 use super::proc::{self, Process};
 use super::report::Finding;
 use super::threads::{Thread, over};
+use crate::jail::cgroup::denied_by;
 
 /// Values from here on are version 1's way to say that there is no limit: pages times their size, nearly
 /// 2^63 (Linux `mm/page_counter.c`).
@@ -174,10 +175,23 @@ fn devices(hierarchies: &[Hierarchy], own: &str) -> Finding {
             Some(group) => device_list(&proc::text(&group.join("devices.list"))),
             None => Finding::not_testable("its group is not visible from here"),
         },
-        Some((_, false)) => {
-            Finding::not_testable("version 2 keeps it in a BPF program, without a view in /sys")
-        }
+        Some((hierarchy, false)) => match hierarchy.own_group(own) {
+            Some(group) => device_programs(&denied_by(&group)),
+            None => Finding::not_testable("its group is not visible from here"),
+        },
         None => Finding::absent("no control groups are mounted"),
+    }
+}
+
+/// The programs of version 2: the one that denies all, or how many others there are.
+fn device_programs(found: &io::Result<(Option<u32>, usize)>) -> Finding {
+    match found {
+        Ok((Some(id), _)) => Finding::in_force(format!("no device (BPF program {id})")),
+        Ok((None, 0)) => Finding::absent("no BPF program at its group decides on devices"),
+        Ok((None, count)) => Finding::not_testable(format!(
+            "what {count} BPF programs at its group allow is not known"
+        )),
+        Err(error) => Finding::unreadable("the BPF programs at its group", error),
     }
 }
 
@@ -268,5 +282,15 @@ mod tests {
         assert_eq!(found(""), State::InForce);
         let refused = device_list(&Err(io::ErrorKind::PermissionDenied.into()));
         assert_eq!(refused.state, State::NotTestable);
+    }
+
+    #[test]
+    fn programs_are_a_list_of_devices_when_one_denies_all() {
+        let found = |found| device_programs(&found).state;
+        assert_eq!(found(Ok((Some(7), 2))), State::InForce);
+        assert_eq!(found(Ok((None, 0))), State::Absent);
+        assert_eq!(found(Ok((None, 1))), State::NotTestable);
+        let refused = Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(found(refused), State::NotTestable);
     }
 }

@@ -38,6 +38,10 @@ pub(crate) enum JailError {
     Setrlimit(&'static str, io::Error),
     #[error("Cgroup invalid file: {0}")]
     CgroupInvalidFile(String),
+    #[error(
+        "Invalid list of devices: `{0}` was given, and a line such as `c 10:232 rwm`, or `a` for all, was expected"
+    )]
+    Device(String),
     #[error("Hierarchy not found: No hierarchy found for this cgroup version.")]
     CgroupHierarchyMissing,
     #[error("Controller {0} is unavailable")]

@@ -123,7 +123,15 @@ fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, F
     }
     let asked = charge.cgroup_parent.is_some();
     let why = match site.map(Site::make) {
-        Some(Ok(home)) => return Ok(Some(home)),
+        Some(Ok(home)) => {
+            if !home.lacking().is_empty() && !charge.quiet {
+                logger::tell(&format!(
+                    "the VM's cgroup sets no bound to {}: this host, or this user, cannot have it",
+                    home.lacking().join(", ")
+                ));
+            }
+            return Ok(Some(home));
+        }
         Some(Err(error)) if asked || is_host_root() => {
             return Err(Failure::run(format!(
                 "the VM's cgroup cannot be made ({error}): name one with --cgroup-parent that may be written, or run \

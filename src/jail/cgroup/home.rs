@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::tree::{Cgroup, Mount};
-use super::{MOUNTS, v2};
+use super::{MOUNTS, controller, device_list, v1, v2};
 use crate::jail::error::JailError;
 use crate::jail::plan::{CgroupVersion, Setting};
 
@@ -17,6 +17,14 @@ use crate::jail::plan::{CgroupVersion, Setting};
 const COMMON: &str = "ravelin";
 /// What limits are set by.
 const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "devices"];
+/// The same in version 2, which has no controller of devices.
+const CONTROLLERS_V2: [&str; 3] = ["memory", "cpu", "pids"];
+/// The file of each usual limit in version 1 and in version 2, and what is without a bound where it is missing.
+const LIMITS: [(&str, &str, &str); 3] = [
+    ("memory.limit_in_bytes", "memory.max", "memory"),
+    ("cpu.cfs_quota_us", "cpu.max", "processors"),
+    ("pids.max", "pids.max", "threads"),
+];
 /// The most threads of a monitor.
 const THREADS: u64 = 128;
 /// What a monitor needs beside its guest's memory: page tables, buffers of the kernel's, its own few pages.
@@ -52,6 +60,8 @@ pub(crate) struct Home {
     version: CgroupVersion,
     cgroups: Vec<Cgroup>,
     settings: Vec<Setting>,
+    /// What has no bound there.
+    lacking: Vec<&'static str>,
 }
 
 impl Site {
@@ -61,9 +71,12 @@ impl Site {
         let text = fs::read_to_string(MOUNTS).ok()?;
         let mounts: Vec<Mount> = text.lines().filter_map(Mount::read).collect();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let with_controllers = |mount: &&Mount| {
-            mount.version == CgroupVersion::V1 && CONTROLLERS.iter().any(|one| mount.has(one))
+        let wanted = |mount: &Mount, list: &[&str]| {
+            let asked = || settings.iter().filter_map(|s| controller(&s.file).ok());
+            list.iter().any(|one| mount.has(one)) || asked().any(|one| mount.has(one))
         };
+        let with_controllers =
+            |mount: &&Mount| mount.version == CgroupVersion::V1 && wanted(mount, &CONTROLLERS);
         let below = |near: PathBuf| match parent {
             Some(parent) => parent.join(name),
             None => near.join(COMMON).join(name),
@@ -105,15 +118,42 @@ impl Site {
         for (mount, path) in &self.places {
             cgroups.push(self.make_one(mount, path)?);
         }
-        let home = Home {
+        let mut home = Home {
             version: self.version,
             cgroups,
             settings: self.settings.clone(),
+            lacking: Vec::new(),
         };
         home.set("pids.max", &THREADS.to_string())?;
         // The monitor opens none: what it has was opened for it.
-        home.set("devices.deny", "a")?;
+        let has_list = match self.version {
+            CgroupVersion::V1 => home
+                .set("devices.deny", "a")
+                .map(|()| home.has("devices.deny"))?,
+            CgroupVersion::V2 => self.list_devices(&mut home)?,
+        };
+        let files = LIMITS.map(|(one, two, what)| match self.version {
+            CgroupVersion::V1 => (one, what),
+            CgroupVersion::V2 => (two, what),
+        });
+        let missing = files.iter().filter(|(file, _)| !home.has(file));
+        home.lacking = missing.map(|(_, what)| *what).collect();
+        if !has_list {
+            home.lacking.push("devices");
+        }
         Ok(home)
+    }
+
+    /// Attaches the list of devices of version 2; false where the kernel, or this user, can have none. The settings
+    /// that it was made of are no files.
+    fn list_devices(&self, home: &mut Home) -> Result<bool, JailError> {
+        let is_allowed = |setting: &Setting| setting.file == device_list::ALLOW;
+        home.settings.retain(|setting| !is_allowed(setting));
+        let allowed = self.settings.iter().filter(|setting| is_allowed(setting));
+        match home.cgroups.first() {
+            Some(cgroup) => device_list::attach(cgroup, allowed.map(|s| s.value.as_str())),
+            None => Ok(false),
+        }
     }
 
     fn make_one(&self, mount: &Path, path: &Path) -> Result<Cgroup, JailError> {
@@ -130,11 +170,18 @@ impl Site {
                 made => break made?,
             }
         };
-        let cgroup = line.pop().ok_or(JailError::CgroupHierarchyMissing)?;
-        if self.version == CgroupVersion::V2 {
-            v2::pass_on(&line, &["memory", "cpu", "pids"])?;
+        let asked = self
+            .settings
+            .iter()
+            .filter_map(|s| controller(&s.file).ok());
+        match self.version {
+            CgroupVersion::V1 => v1::inherit_cpuset(&line)?,
+            CgroupVersion::V2 => {
+                let wanted: Vec<&str> = CONTROLLERS_V2.into_iter().chain(asked).collect();
+                v2::pass_on(&line[..line.len().saturating_sub(1)], &wanted)?;
+            }
         }
-        Ok(cgroup)
+        line.pop().ok_or(JailError::CgroupHierarchyMissing)
     }
 
     /// Removes the cgroups, and the common one if no other monitor is in it. Whoever is still ending is waited for, a
@@ -161,6 +208,11 @@ impl Site {
 }
 
 impl Home {
+    /// What has no bound in these cgroups, though it should: the host, or this user, cannot have it.
+    pub(crate) fn lacking(&self) -> &[&'static str] {
+        &self.lacking
+    }
+
     /// The ways into all of them. Neither makes the kernel wait until no process forks or ends, as the move of another
     /// process does, which takes it some milliseconds.
     ///
@@ -201,8 +253,13 @@ impl Home {
             .try_for_each(|setting| self.set(&setting.file, &setting.value))
     }
 
-    /// Writes to a file in the hierarchy that has it. A controller that the host does not have limits nothing: the
-    /// audit names it.
+    /// Whether one of them has a file.
+    fn has(&self, file: &str) -> bool {
+        self.cgroups.iter().any(|cgroup| cgroup.has(file))
+    }
+
+    /// Writes to a file in the hierarchy that has it. A controller that the host does not have limits nothing: it was
+    /// named, and the audit names it too.
     fn set(&self, file: &str, value: &str) -> Result<(), JailError> {
         for cgroup in &self.cgroups {
             if cgroup.has(file) {

@@ -1,5 +1,7 @@
 //! The cgroups of a jail: found before anything is made, then made, limited and entered.
 
+mod bpf;
+mod device_list;
 mod home;
 mod tree;
 mod v1;
@@ -8,6 +10,7 @@ mod v2;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::device_list::denied_by;
 pub(crate) use self::home::{Door, Home, Site};
 use self::tree::Mount;
 use super::error::JailError;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
@@ -149,6 +149,11 @@ impl Cgroup {
     pub(super) fn again(&self) -> Result<OwnedFd, JailError> {
         let copy = self.directory.try_clone();
         copy.map_err(|e| JailError::FileOpen(self.path.clone(), e))
+    }
+
+    /// The directory, open as a path.
+    pub(super) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// A file is never made: the kernel makes those that there are. Its name has no slash (`Setting`).

@@ -19,17 +19,21 @@ pub(super) fn enter(leaves: &[Leaf]) -> Result<(), JailError> {
 
 fn make(leaf: &Leaf) -> Result<Cgroup, JailError> {
     let mut line = Cgroup::make_below(&leaf.mount, &leaf.path)?;
-    let is_cpuset = |file: &str| file.starts_with("cpuset.");
-    if leaf.settings.iter().any(|setting| is_cpuset(&setting.file)) {
-        for file in CPUSET {
-            inherit(&line, file)?;
-        }
-    }
+    inherit_cpuset(&line)?;
     let made = line.pop().ok_or(JailError::CgroupHierarchyMissing)?;
     for setting in &leaf.settings {
         made.write(&setting.file, &setting.value)?;
     }
     Ok(made)
+}
+
+/// Gives each cgroup of a line the processors and memory of the one above it, in a hierarchy that has cpusets.
+pub(super) fn inherit_cpuset(line: &[Cgroup]) -> Result<(), JailError> {
+    let has_cpusets = |cgroup: &Cgroup| CPUSET.iter().all(|file| cgroup.has(file));
+    match line.last().is_some_and(has_cpusets) {
+        true => CPUSET.iter().try_for_each(|file| inherit(line, file)),
+        false => Ok(()),
+    }
 }
 
 /// Gives each cgroup of a line what the one above it has, where it has nothing: from the root down.

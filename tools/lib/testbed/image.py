@@ -14,9 +14,9 @@ MACHINE = os.path.join(HERE, "machine")
 RELEASE = "bookworm"
 # What commands in the testbed may need. Everything is put in here: installing inside is slow.
 INCLUDE = [
-    "busybox-static", "ca-certificates", "curl", "e2fsprogs", "ethtool", "iperf3", "iproute2", "iputils-ping",
-    "kmod", "netcat-openbsd", "nftables", "procps", "psmisc", "python3", "socat", "strace", "tcpdump",
-    "time", "util-linux", "xz-utils", "zstd",
+    "apparmor", "busybox-static", "ca-certificates", "curl", "e2fsprogs", "ethtool", "iperf3", "iproute2",
+    "iputils-ping", "kmod", "netcat-openbsd", "nftables", "policycoreutils", "procps", "psmisc", "python3",
+    "selinux-policy-default", "socat", "strace", "tcpdump", "time", "util-linux", "xz-utils", "zstd",
 ]  # fmt: skip
 # Raised when the way in which an image is made changes.
 FORMAT = "4"
