@@ -10,6 +10,7 @@ mod json_file;
 mod logger;
 mod nearest;
 mod registry;
+mod remnant;
 mod resident;
 mod serve;
 mod session;

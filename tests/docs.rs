@@ -86,7 +86,7 @@ fn the_page_of_vms_names_every_flag_of_their_commands() {
         "mmds",
     ];
     let ctl = ctl.map(|verb| vec!["ctl", verb]);
-    for subcommand in [vec!["api"], vec!["ps"], vec!["ctl"]]
+    for subcommand in [vec!["api"], vec!["ps"], vec!["ctl"], vec!["gc"]]
         .into_iter()
         .chain(ctl)
     {

@@ -30,6 +30,9 @@ pub trait Way: fmt::Debug + Send + Sync {
 
     /// Why this host cannot run guests, as who sees it finds; `None` when nothing stands in the way.
     fn explain(&self) -> Option<String>;
+
+    /// Waits for the end of monitors that are just ending, a bounded time; whether there were any.
+    fn await_ending(&self) -> bool;
 }
 
 static WAY: OnceLock<Box<dyn Way>> = OnceLock::new();

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// The group that the monitor becomes [default: one of its own, or yours]
     #[arg(long, hide_short_help = true, value_name = "GID", help_heading = JAIL)]
     jail_gid: Option<u32>,
-    /// Make the VM's cgroup below this one [default: ravelin, near the caller's]
+    /// Make the VM's cgroup below this one, in ravelin.vms [default: near the caller's]
     #[arg(long, hide_short_help = true, value_name = "PATH", help_heading = JAIL)]
     cgroup_parent: Option<PathBuf>,
     /// A limit in place of the usual one, such as memory.max=2G; may be given again

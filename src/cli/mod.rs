@@ -8,6 +8,7 @@ mod ctl;
 mod disk;
 mod doctor;
 mod firecracker;
+mod gc;
 mod grammar;
 mod id;
 mod inherited;
@@ -51,6 +52,7 @@ enum Command {
     Api(Box<api::Args>),
     Ps(ps::Args),
     Ctl(Box<ctl::Args>),
+    Gc(gc::Args),
     Doctor(doctor::Args),
     Audit(audit::Args),
     Completions(completions::Args),
@@ -72,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Api(args) => api::run(*args),
         Command::Ps(args) => ps::run(&args),
         Command::Ctl(args) => ctl::run(*args),
+        Command::Gc(args) => gc::run(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Audit(args) => audit::run(&args),
         Command::Completions(args) => Ok(completions::run(&args)),

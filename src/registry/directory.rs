@@ -70,7 +70,10 @@ pub(super) fn make(path: &Path) -> Result<(), DirectoryError> {
 }
 
 /// Whether it is a directory, no symbolic link, and its owner's alone.
-fn check(path: &Path, uid: u32) -> Result<(), DirectoryError> {
+///
+/// # Errors
+/// When it is not.
+pub(super) fn check(path: &Path, uid: u32) -> Result<(), DirectoryError> {
     let is_ours = fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_dir() && found.uid() == uid && found.mode() & OTHERS_WRITE == 0
     });

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// What a file's name ends with.
@@ -46,7 +47,9 @@ pub(super) enum Found {
     Live(Vm),
     /// What a VM has left behind.
     Stale(Stale),
-    /// Nothing: it went away meanwhile, or is no file of ours.
+    /// No file of ours, and why.
+    Foreign(&'static str),
+    /// Nothing: it went away meanwhile.
     Nothing,
 }
 
@@ -56,10 +59,17 @@ pub(super) struct Stale {
     #[expect(dead_code, reason = "holds the lock")]
     file: File,
     path: PathBuf,
+    /// What stands in it; nothing in one that was being written.
+    vm: Option<Vm>,
 }
 
 impl Stale {
-    /// Removes the file.
+    /// The VM that it was of.
+    pub(super) fn vm(&self) -> Option<&Vm> {
+        self.vm.as_ref()
+    }
+
+    /// Removes the file, once: from then on its name may be another's.
     pub(super) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
     }
@@ -69,20 +79,52 @@ impl Stale {
 pub(super) fn look(path: &Path) -> io::Result<Found> {
     let file = match open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Err(error),
+        Err(error) => return missing(error),
     };
     match file.try_lock() {
         // Somebody else has removed it, and the path may lead to a running VM's by now.
         Ok(()) if !is_at(&file, path) => Ok(Found::Nothing),
         // A file that somebody has put here is not ours to remove.
-        Ok(()) if read(&file, path).is_none() => Ok(Found::Nothing),
+        Ok(()) => Ok(read(&file, path).map_or(
+            Found::Foreign("it is no entry of a VM of its name"),
+            |vm| {
+                Found::Stale(Stale {
+                    file,
+                    path: path.to_owned(),
+                    vm: Some(vm),
+                })
+            },
+        )),
+        Err(TryLockError::WouldBlock) => Ok(read(&file, path).map_or(Found::Nothing, Found::Live)),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Looks at a file that an entry is, or was, written in before it has its name.
+pub(super) fn look_at_draft(path: &Path) -> io::Result<Found> {
+    let file = match open(path) {
+        Ok(file) => file,
+        Err(error) => return missing(error),
+    };
+    match file.try_lock() {
+        Ok(()) if !is_at(&file, path) => Ok(Found::Nothing),
+        Ok(()) if !file.metadata()?.is_file() => Ok(Found::Foreign("it is no file")),
         Ok(()) => Ok(Found::Stale(Stale {
             file,
             path: path.to_owned(),
+            vm: None,
         })),
-        Err(TryLockError::WouldBlock) => Ok(read(&file, path).map_or(Found::Nothing, Found::Live)),
+        // It is being written.
+        Err(TryLockError::WouldBlock) => Ok(Found::Nothing),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn missing(error: io::Error) -> io::Result<Found> {
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOENT) => Ok(Found::Nothing),
+        Some(Errno::LOOP) => Ok(Found::Foreign("it is a symbolic link")),
+        _ => Err(error),
     }
 }
 

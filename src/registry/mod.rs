@@ -2,6 +2,7 @@
 
 mod directory;
 mod entry;
+mod leftover;
 pub(crate) mod process;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) use self::directory::DirectoryError;
 pub(crate) use self::entry::Vm;
 use self::entry::{Found, SUFFIX, Stale};
+use crate::remnant::{Fate, Remnant};
 
 /// How often a name that seems taken is tried: somebody may just be looking at a file that was left behind.
 const TRIES: u32 = 10;
@@ -112,9 +114,9 @@ impl Registry {
                 return Ok(self.registration(file, path, vm));
             }
             match entry::look(&path).map_err(failed)? {
-                Found::Stale(stale) => stale.remove().map_err(failed)?,
+                Found::Stale(stale) => self.supersede(&vm.name, stale).map_err(failed)?,
                 Found::Live(other) => holder = Some(other.pid),
-                Found::Nothing => {}
+                Found::Foreign(_) | Found::Nothing => {}
             }
             thread::sleep(PAUSE);
         }
@@ -122,6 +124,21 @@ impl Registry {
             Some(pid) => Err(RegistryError::Taken(vm.name.clone(), pid)),
             None => Err(failed(ErrorKind::AlreadyExists.into())),
         }
+    }
+
+    /// Removes what the VM before of this name has left behind. Its monitor may just be ending, and serve its socket
+    /// until then.
+    fn supersede(&self, name: &str, stale: Stale) -> io::Result<()> {
+        let is_served = |remnant: &Remnant| matches!(remnant.fate, Fate::Stays(_));
+        if self
+            .clear_sockets(name, &stale, false)
+            .iter()
+            .any(is_served)
+        {
+            vmm::host::await_ending();
+            self.clear_sockets(name, &stale, false);
+        }
+        stale.remove()
     }
 
     /// Writes an entry's file, complete and locked before it has its name; `None` when the name is taken.
@@ -148,6 +165,8 @@ impl Registry {
         match linked {
             Ok(()) => removed.map(|()| Some(file)),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(None),
+            // Who clears up was quicker than the lock, and has taken it for one that was left behind.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -162,37 +181,21 @@ impl Registry {
         Registration { file, path, socket }
     }
 
-    /// The VMs that run, by name. What those that ended otherwise have left behind is removed.
+    /// The VMs that run, by name. What those that ended otherwise have left behind is removed, where the directory is
+    /// this user's alone.
     ///
     /// # Errors
     /// When the directory cannot be read; that it is not there means that there are none.
     pub(crate) fn list(&self) -> Result<Vec<Vm>, RegistryError> {
-        let failed = |error| RegistryError::File(self.directory.clone(), error);
-        let files = match fs::read_dir(&self.directory) {
-            Ok(files) => files,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut vms = Vec::new();
-        for file in files {
-            let path = file.map_err(failed)?.path();
-            let Some(name) = entry_name(&path) else {
-                continue;
-            };
-            match entry::look(&path) {
-                Ok(Found::Live(vm)) if process::runs(&vm) => vms.push(vm),
-                Ok(Found::Stale(stale)) => self.clean(&name, stale),
-                _ => {}
-            }
-        }
+        let clear = self.check().is_ok().then_some(false);
+        let mut vms = self.see(clear)?.vms;
         vms.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(vms)
     }
 
-    /// Removes what a VM has left behind; what cannot be removed stays for the next to look.
-    fn clean(&self, name: &str, stale: Stale) {
-        let _ = fs::remove_file(self.socket_path(name));
-        let _ = stale.remove();
+    /// Whether the directory is this user's alone.
+    fn check(&self) -> Result<(), DirectoryError> {
+        directory::check(&self.directory, rustix::process::geteuid().as_raw())
     }
 
     /// The VM of a name.

@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::sync::Barrier;
 
 use super::*;
@@ -32,7 +33,7 @@ impl Place {
         directory::make(&self.registry.directory).unwrap();
         let text = serde_json::to_vec(&this_process(name, None, None)).unwrap();
         fs::write(self.registry.directory.join(format!("{name}.json")), text).unwrap();
-        fs::write(self.registry.socket_path(name), "").unwrap();
+        drop(UnixListener::bind(self.registry.socket_path(name)).unwrap());
     }
 }
 

@@ -33,8 +33,16 @@ impl Entrance {
             Face::Firecracker => None,
             Face::Ravelin => {
                 let vm = registry::vm_of(pid, id, socket.path().as_deref(), None);
-                let entered = Registry::of_this_user().enter(&vm);
-                Some(entered.map_err(Failure::run)?)
+                let registry = Registry::of_this_user();
+                let entered = registry.enter(&vm).map_err(Failure::run)?;
+                if let Some(path) = &vm.socket
+                    && path.symlink_metadata().is_ok()
+                {
+                    // A VM of another name may have left it; one that was killed just now serves it a moment longer.
+                    vmm::host::await_ending();
+                    let _ = registry.list();
+                }
+                Some(entered)
             }
         };
         Ok(Self {

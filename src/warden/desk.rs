@@ -126,6 +126,8 @@ impl<'a> Desk<'a> {
                 (Answer::Sentence(vmm::host::explain()), None)
             }
             Ask::Explain => (Answer::Sentence(None), None),
+            Ask::Endings if !self.is_sealed && vmm::host::await_ending() => (Answer::Done, None),
+            Ask::Endings => (refused("no monitor is ending"), None),
             Ask::Run(_) if self.is_sealed => (refused("the guest runs already"), None),
             Ask::Run(needs) => match self.seal(needs, child) {
                 Ok(()) => (Answer::Done, None),

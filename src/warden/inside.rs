@@ -146,6 +146,11 @@ impl Way for Outside {
         warden.ask_for(&ask).map_err(|error| error.to_string())
     }
 
+    fn await_ending(&self) -> bool {
+        let asked = warden().and_then(|warden| warden.ask(&Ask::Endings).ok());
+        matches!(asked, Some((Answer::Done, _)))
+    }
+
     fn explain(&self) -> Option<String> {
         match warden()?.ask(&Ask::Explain) {
             Ok((Answer::Sentence(sentence), _)) => sentence,

@@ -3,10 +3,8 @@
 //! A warden that ends as it should dismisses it. One that was killed takes its monitor with it and leaves cgroups, a
 //! socket and a name behind; the keeper, which holds nothing but the end of a pipe, removes them.
 
-use std::fs;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use crate::jail::cgroup::Site;
@@ -65,17 +63,9 @@ fn clear(site: Option<&Site>, socket: Option<&Path>) {
         // This waits until the monitor is gone, who goes with the warden.
         site.remove();
     }
-    if let Some(socket) = socket {
-        if is_deserted(socket) {
-            let _ = fs::remove_file(socket);
-        }
-        // Looking at the list removes what is there without its VM.
+    if socket.is_some() {
+        // Looking at the list removes what is there without its VM, and the socket that its entry names. Nothing else
+        // is believed: at the same path there may be the socket of the next one by now.
         let _ = Registry::of_this_user().list();
     }
-}
-
-/// Whether a socket is there that nobody serves.
-fn is_deserted(socket: &Path) -> bool {
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    UnixStream::connect(socket).err().is_some_and(refused)
 }

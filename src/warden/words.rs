@@ -36,6 +36,8 @@ pub(crate) enum Ask {
     Stopping,
     /// Why KVM refuses, as the host's examination finds.
     Explain,
+    /// To wait for the end of monitors that are just ending.
+    Endings,
     /// That the guest may run, with what it needs of the host.
     Run(Needs),
 }

@@ -7,6 +7,7 @@ mod completions;
 mod ctl;
 mod fake;
 mod firecracker;
+mod gc;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../run/guest.rs"]
 mod guest;

@@ -36,7 +36,7 @@ fn cgroups_of(warden: u32) -> Vec<String> {
     let end = format!(".{warden}");
     let mut found = Vec::new();
     look_below(Path::new("/sys/fs/cgroup"), 8, &mut |name, path| {
-        if name.ends_with(&end) && path.contains("/ravelin/") {
+        if name.ends_with(&end) && path.contains("/ravelin.vms/") {
             found.push(path.to_owned());
         }
     });

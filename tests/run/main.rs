@@ -1,6 +1,7 @@
 //! `ravelin run`, as a user runs it, with guests of a few instructions that run on any KVM.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+mod again;
 mod bad_input;
 mod config;
 mod console;

@@ -1,6 +1,7 @@
 //! A monitor's own cgroups, with the limits that follow from its VM, and their end.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,8 +14,9 @@ use super::{MOUNTS, controller, device_list, v1, v2};
 use crate::jail::error::JailError;
 use crate::jail::plan::{CgroupVersion, Setting};
 
-/// What lies above the monitors' cgroups.
-const COMMON: &str = "ravelin";
+/// What lies above the monitors' cgroups. **By this name alone they are told from other tools'**: a cgroup that somebody
+/// makes for VMs by hand is called otherwise.
+pub(super) const COMMON: &str = "ravelin.vms";
 /// What limits are set by.
 const CONTROLLERS: [&str; 4] = ["memory", "cpu", "pids", "devices"];
 /// The same in version 2, which has no controller of devices.
@@ -66,7 +68,8 @@ pub(crate) struct Home {
 
 impl Site {
     /// Finds where the cgroups of the monitor `name` may be: below `parent`, or near this process's own, so that the
-    /// limits which that one has hold for the VM too. `None`: this host has no cgroups.
+    /// limits which that one has hold for the VM too; in either place among those of the other monitors. `None`: this
+    /// host has no cgroups.
     pub(crate) fn find(parent: Option<&Path>, name: &str, settings: Vec<Setting>) -> Option<Self> {
         let text = fs::read_to_string(MOUNTS).ok()?;
         let mounts: Vec<Mount> = text.lines().filter_map(Mount::read).collect();
@@ -77,10 +80,7 @@ impl Site {
         };
         let with_controllers =
             |mount: &&Mount| mount.version == CgroupVersion::V1 && wanted(mount, &CONTROLLERS);
-        let below = |near: PathBuf| match parent {
-            Some(parent) => parent.join(name),
-            None => near.join(COMMON).join(name),
-        };
+        let below = |near: PathBuf| parent.map_or(near, relative_path).join(COMMON).join(name);
         let v1: Vec<_> = mounts
             .iter()
             .filter(with_controllers)
@@ -159,14 +159,14 @@ impl Site {
     fn make_one(&self, mount: &Path, path: &Path) -> Result<Cgroup, JailError> {
         let mut tries = 0;
         let mut line = loop {
-            // The last monitor to end takes the common cgroup with it.
+            tries += 1;
             match Cgroup::make_below(mount, path) {
+                // The last monitor to end takes the common cgroup with it.
                 Err(JailError::CreateDir(_, error))
                     if error.raw_os_error() == Some(Errno::NOENT.raw_os_error())
-                        && tries < TRIES =>
-                {
-                    tries += 1;
-                }
+                        && tries < TRIES => {}
+                // Who clears up has taken it for one that was left behind.
+                Ok(line) if tries < TRIES && !line.last().is_some_and(Cgroup::is_held) => {}
                 made => break made?,
             }
         };
@@ -188,23 +188,33 @@ impl Site {
     /// bounded time.
     pub(crate) fn remove(&self) {
         for (mount, path) in &self.places {
-            let directory = mount.join(path.strip_prefix("/").unwrap_or(path));
-            for _ in 0..TRIES {
-                match fs::remove_dir(&directory) {
-                    Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                        thread::sleep(PAUSE);
-                    }
-                    _ => break,
-                }
-            }
-            if let Some(common) = directory.parent()
-                && common.ends_with(COMMON)
-            {
-                // It stays where another monitor is in it.
-                let _ = fs::remove_dir(common);
-            }
+            // What cannot be removed is found by `ravelin gc`.
+            let _ = remove(&mount.join(relative_path(path)));
         }
     }
+}
+
+/// Removes a monitor's cgroup, and the common one if no other monitor is in it. Whoever is still ending is waited for, a
+/// bounded time.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    let removed = loop {
+        tries += 1;
+        match fs::remove_dir(directory) {
+            Err(error) if is(&error, Errno::BUSY) && tries < TRIES => thread::sleep(PAUSE),
+            Err(error) if is(&error, Errno::NOENT) => break Ok(()),
+            removed => break removed,
+        }
+    };
+    if let Some(common) = directory.parent().filter(|above| above.ends_with(COMMON)) {
+        // It stays where another monitor is in it.
+        let _ = fs::remove_dir(common);
+    }
+    removed
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 impl Home {
@@ -299,9 +309,29 @@ fn relative(path: &str) -> PathBuf {
     PathBuf::from(path.trim_start_matches('/'))
 }
 
+/// The path as one below a mount.
+fn relative_path(path: &Path) -> PathBuf {
+    path.strip_prefix("/").unwrap_or(path).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_monitors_cgroup_is_known_by_the_one_above_it() {
+        let places = |parent| Site::find(parent, "web.7", Vec::new()).map(|site| site.places);
+        let Some(asked) = places(Some(Path::new("/a/b"))) else {
+            eprintln!("SKIPPED: this host has no cgroups");
+            return;
+        };
+        for (_, path) in &asked {
+            assert_eq!(path, Path::new("a/b/ravelin.vms/web.7"));
+        }
+        for (_, path) in &places(None).unwrap() {
+            assert!(path.ends_with("ravelin.vms/web.7"), "{path:?}");
+        }
+    }
 
     #[test]
     fn a_vm_lives_near_its_callers_cgroup() {

@@ -3,6 +3,7 @@
 mod bpf;
 mod device_list;
 mod home;
+mod leftover;
 mod tree;
 mod v1;
 mod v2;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::device_list::denied_by;
 pub(crate) use self::home::{Door, Home, Site};
+pub(crate) use self::leftover::clear;
 use self::tree::Mount;
 use super::error::JailError;
 use super::plan::{CgroupVersion, Cgroups, Setting};

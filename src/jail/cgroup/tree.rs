@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, flock, fstat, openat, openat2, statat,
+};
 use rustix::io::Errno;
 
 use crate::jail::error::JailError;
@@ -105,6 +107,22 @@ impl Cgroup {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(JailError::FileOpen(path, error.into())),
         }
+    }
+
+    /// Takes the lock (`flock(2)`) that says that somebody watches over this cgroup, for as long as it stays open.
+    /// False when somebody else looks at it, or it is gone already.
+    pub(super) fn is_held(&self) -> bool {
+        let is_locked = flock(&self.directory, FlockOperation::NonBlockingLockExclusive).is_ok();
+        is_locked && self.is_at_its_path()
+    }
+
+    /// Whether its path leads to it still.
+    fn is_at_its_path(&self) -> bool {
+        let named = statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW);
+        let (Ok(open), Ok(named)) = (fstat(&self.directory), named) else {
+            return false;
+        };
+        (open.st_dev, open.st_ino) == (named.st_dev, named.st_ino)
     }
 
     /// Where it is.

@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod devices;
+mod ending;
 mod hardening;
 mod isolation;
 mod kind;
@@ -18,6 +19,7 @@ mod storage;
 mod syscalls;
 
 pub use cgroup::{Hierarchy, hierarchies};
+pub use ending::await_ending;
 pub use hardening::harden;
 pub use report::{Finding, Level, Report, Row, Section, Verdict};
 

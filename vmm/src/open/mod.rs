@@ -20,6 +20,7 @@ use rustix::fs::OFlags;
 pub use parcels::{DepositError, Parcels};
 
 use crate::boot::{BootError, CommandLineError, FileFault, ImageFile};
+use crate::host;
 use crate::spec::{BootSource, Drive, NetworkInterface, SpecError, is_passed};
 
 /// Why something that was described cannot be had.
@@ -73,6 +74,14 @@ impl OpenError {
         matches!(
             self,
             Self::Spec(_) | Self::CommandLine(_) | Self::Boot(BootError::CommandLine(_))
+        )
+    }
+
+    /// Whether somebody else has what is asked for.
+    fn is_busy(&self) -> bool {
+        matches!(
+            self,
+            Self::Disk(block::OpenError::Busy(_)) | Self::Tap(TapError::Busy(_))
         )
     }
 
@@ -185,7 +194,8 @@ impl Opened {
     ) -> Result<(), OpenError> {
         let path = &drive.path_on_host;
         let held = before.zip(self.disks.get(&drive.drive_id));
-        let file = match (disk(drive, path, parcels), held) {
+        let opened = again_if(OpenError::is_busy, || disk(drive, path, parcels));
+        let file = match (opened, held) {
             (Err(error), Some((before, held))) if error.is_busy_with(held, path, parcels) => {
                 disk_again(drive, before, held, parcels)
             }
@@ -229,7 +239,7 @@ impl Opened {
         if same.is_some() {
             self.taps.remove(id);
         }
-        let opened = tap(card, parcels);
+        let opened = again_if(OpenError::is_busy, || tap(card, parcels));
         if opened.is_err()
             && let Some(Ok(old)) = same.map(|old| tap(old, parcels))
         {
@@ -265,8 +275,21 @@ pub fn open_tap(name: &str, mtu: u16) -> Result<OwnedFd, String> {
         0 => None,
         mtu => Some(Mtu::try_from(u64::from(mtu)).map_err(|error| error.to_string())?),
     };
-    let tap = Tap::open(&name, mtu).map_err(|error| error.to_string())?;
+    let is_busy = |error: &TapError| matches!(error, TapError::Busy(_));
+    let tap = again_if(is_busy, || Tap::open(&name, mtu)).map_err(|error| error.to_string())?;
     Ok(tap.into())
+}
+
+/// Tries once more what somebody else has, if that is a monitor that is just ending: who has killed one starts the next
+/// at once.
+fn again_if<T, E>(
+    is_busy: impl Fn(&E) -> bool,
+    mut open: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    match open() {
+        Err(error) if is_busy(&error) && host::await_ending() => open(),
+        opened => opened,
+    }
 }
 
 fn copy_failed(name: &str, reason: std::io::Error) -> OpenError {
