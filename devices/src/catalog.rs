@@ -6,6 +6,7 @@ use std::io;
 use crate::host::{GuestRam, Interrupt};
 use crate::io_thread::IoHandle;
 use crate::mmds;
+use crate::syscalls::Allowance;
 use crate::virtio::DeviceType;
 use crate::virtio::{Core, block, net, rng};
 
@@ -70,7 +71,64 @@ pub enum UpdateError {
     Net(#[from] net::Error),
 }
 
+/// What a kind of device asks of the kernel, by who asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Its worker, on an io thread.
+    pub worker: &'static [Allowance],
+    /// Its worker, for what not each of its kind has.
+    pub option: &'static [Allowance],
+    /// Who starts and resets it: a vCPU thread, and the main thread.
+    pub start: &'static [Allowance],
+    /// Who updates it: the main thread.
+    pub update: &'static [Allowance],
+}
+
+/// What a disk asks for.
+pub fn block_needs(engine: block::Engine) -> Needs {
+    Needs {
+        worker: match engine {
+            block::Engine::Sync => block::syscalls::SYNC,
+            block::Engine::Uring => block::syscalls::URING,
+        },
+        // A file in memory is served without the ring.
+        option: match engine {
+            block::Engine::Sync => &[],
+            block::Engine::Uring => block::syscalls::SYNC,
+        },
+        update: block::syscalls::UPDATE,
+        ..Needs::default()
+    }
+}
+
+/// What a network card asks for.
+pub fn net_needs(has_mmds: bool) -> Needs {
+    Needs {
+        worker: net::syscalls::WORKER,
+        option: if has_mmds { net::syscalls::MMDS } else { &[] },
+        start: net::syscalls::START,
+        update: net::syscalls::UPDATE,
+    }
+}
+
+/// What an entropy source asks for.
+pub fn rng_needs() -> Needs {
+    Needs {
+        worker: rng::syscalls::WORKER,
+        ..Needs::default()
+    }
+}
+
 impl Spec {
+    /// What the device will ask of the kernel.
+    pub fn needs(&self) -> Needs {
+        match self {
+            Self::Block(config, _) => block_needs(config.engine),
+            Self::Net(_, _, attachment) => net_needs(attachment.is_some()),
+            Self::Rng(_) => rng_needs(),
+        }
+    }
+
     /// Builds the device: everything it will ever open is opened now.
     ///
     /// # Errors

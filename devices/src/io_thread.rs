@@ -54,6 +54,17 @@ impl IoThread {
     /// # Errors
     /// When the kernel grants no epoll instance, eventfd or thread.
     pub fn start(name: &str) -> Result<Self, Error> {
+        Self::start_after(name, || true)
+    }
+
+    /// As [`Self::start`]; the thread first runs `first`, and ends at once if that says false.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_after(
+        name: &str,
+        first: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<Self, Error> {
         let mut events =
             EventManager::new_with_capacity(EVENTS_PER_TURN).map_err(Error::EventLoop)?;
         let handle = IoHandle(events.remote_endpoint());
@@ -62,6 +73,9 @@ impl IoThread {
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                if !first() {
+                    return;
+                }
                 while !stop.load(Ordering::Acquire) {
                     if let Err(error) = events.run() {
                         log::error!("the event loop of an io thread failed: {error}");

@@ -25,4 +25,5 @@ pub mod limiter;
 pub mod metrics;
 pub mod mmds;
 pub mod outside;
+pub mod syscalls;
 pub mod virtio;

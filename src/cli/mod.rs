@@ -18,6 +18,7 @@ mod net;
 mod options;
 mod ps;
 mod run;
+mod sandbox;
 mod size;
 mod style;
 

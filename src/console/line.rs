@@ -1,7 +1,8 @@
 //! The terminal's line: whose text stands on it, so that nobody writes into another's.
 
-use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::console::terminal;
 
 /// Whose text stands left of the cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(crate) fn set(line: Line) {
 /// Begins a line of ravelin's own on stderr: what must be written first to have the terminal's line for
 /// itself. Nothing where stderr is no terminal.
 pub(crate) fn begin() -> &'static str {
-    if !io::stderr().is_terminal() {
+    if !terminal::is_on_stderr() {
         return "";
     }
     match LINE.swap(Line::Fresh as u8, Ordering::Relaxed) {

@@ -1,8 +1,9 @@
 //! One line on the terminal that says what is going on, and disappears.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use crate::console::line::{self, Line};
+use crate::console::terminal;
 
 /// A progress line on stderr; silent where nobody would see it.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ impl Progress {
     /// A line that shows itself on a terminal, if it is `wanted`.
     pub(crate) fn new(wanted: bool) -> Self {
         Self {
-            enabled: wanted && io::stderr().is_terminal(),
+            enabled: wanted && terminal::is_on_stderr(),
             shown: false,
         }
     }

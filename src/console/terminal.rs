@@ -1,7 +1,7 @@
 //! The terminal in raw mode, and back again whatever happens.
 
-use std::io;
-use std::sync::Mutex;
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, OnceLock};
 
 use nix::unistd::{getpgrp, tcgetpgrp};
 // Not std's, here and wherever a VM runs: it keeps a buffer of 8 KiB that nobody would read from.
@@ -67,6 +67,12 @@ pub(crate) fn may_be_read() -> bool {
 /// Whether the terminal is raw: a line feed alone then does not lead to the left edge.
 pub(crate) fn is_raw() -> bool {
     lock().is_some()
+}
+
+/// Whether stderr is a terminal, asked once: before the threads are confined.
+pub(crate) fn is_on_stderr() -> bool {
+    static IS_TERMINAL: OnceLock<bool> = OnceLock::new();
+    *IS_TERMINAL.get_or_init(|| io::stderr().is_terminal())
 }
 
 /// Puts the terminal back if it is raw.

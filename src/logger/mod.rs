@@ -28,6 +28,8 @@ use limit::Limits;
 use output::{Output, write_stderr};
 use text::Show;
 
+use crate::console::terminal;
+
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 /// Modules whose lines no guest can cause: they speak of what a user asks for.
@@ -138,6 +140,8 @@ pub(crate) fn nanoseconds() -> String {
 fn install(face: Face, output: Output, level: LevelFilter) {
     // Reads the time zone, while files can be opened.
     clock::local(SystemTime::now());
+    // And whether there is a terminal, while that can be asked.
+    terminal::is_on_stderr();
     let logger = LOGGER.get_or_init(|| Logger::new(face, output));
     if log::set_logger(logger).is_ok() {
         log::set_max_level(level);

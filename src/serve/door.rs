@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 use vmm::metrics::Process;
+use vmm::sandbox::Sandbox;
 
 use super::entrance::Entrance;
 use super::launch::{Face, Socket};
@@ -31,7 +33,7 @@ pub(crate) struct Door {
 #[derive(Debug)]
 pub(crate) struct OpenDoor {
     stop: Arc<OwnedFd>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Option<Server>>,
     registration: Option<Registration>,
 }
 
@@ -80,7 +82,7 @@ impl Door {
     ///
     /// # Errors
     /// When the kernel grants no eventfd or thread.
-    pub(crate) fn serve(self, process: &Process) -> Result<OpenDoor, Failure> {
+    pub(crate) fn serve(self, process: &Process, sandbox: Sandbox) -> Result<OpenDoor, Failure> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let stop = Arc::new(stop.map_err(io::Error::from).map_err(Failure::run)?);
         let stopped = Arc::clone(&stop);
@@ -90,15 +92,26 @@ impl Door {
             Face::Ravelin => "api",
             Face::Firecracker => "fc_api",
         };
+        let (say, said) = sync_channel(1);
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
+                let confined = sandbox.enter_api();
+                let goes_on = confined.is_ok();
+                // Whoever asked waits for it.
+                let _ = say.send(confined);
+                if !goes_on {
+                    return None;
+                }
                 log::info!("API server started.");
                 if let Err(error) = server.serve(&mut api, stopped.as_fd()) {
                     log::error!("the socket is not served any more: {error}");
                 }
+                Some(server)
             })
             .map_err(Failure::run)?;
+        let confined = said.recv().map_err(Failure::run)?;
+        confined.map_err(Failure::run)?;
         Ok(OpenDoor {
             stop,
             thread,
@@ -112,8 +125,10 @@ impl OpenDoor {
     pub(crate) fn close(self) {
         // A full counter stops it as well.
         let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
-        if self.thread.join().is_err() {
-            log::error!("the socket's thread panicked");
+        match self.thread.join() {
+            // The socket's file goes with it: that thread may not remove any.
+            Ok(server) => drop(server),
+            Err(_) => log::error!("the socket's thread panicked"),
         }
         drop(self.registration);
     }

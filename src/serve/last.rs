@@ -7,7 +7,7 @@ use vmm::end::{Finish, GuestEnd};
 
 use super::launch::Face;
 use crate::failure::Failure;
-use crate::session::{Ending, LastWord, last_word};
+use crate::session::{Ending, LastWord, Suspicion, last_word};
 
 /// Exit status of Firecracker: SIGHUP has come.
 const HUNG_UP: u8 = 156;
@@ -22,8 +22,9 @@ pub(super) fn word(
     face: Face,
     ending: Ending,
     finish: Option<Finish>,
+    suspicion: &Suspicion,
 ) -> Result<LastWord, Failure> {
-    let word = last_word(ending, finish)?;
+    let word = last_word(ending, finish, suspicion)?;
     Ok(match face {
         Face::Ravelin => word,
         Face::Firecracker => LastWord {

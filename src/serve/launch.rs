@@ -9,6 +9,7 @@ use log::LevelFilter;
 use rustix::net::{SocketAddrUnix, getsockname};
 use rustix::time::{ClockId, clock_gettime};
 use vmm::metrics::process::ApiServer;
+use vmm::sandbox::Mode;
 use vmm::spec::LoggerConfig;
 
 use super::ready::Ready;
@@ -41,6 +42,8 @@ pub(crate) struct Launch {
     pub(crate) times: ProcessTimes,
     /// Who is told that the socket accepts.
     pub(crate) ready: Ready,
+    /// What becomes of a system call that no filter lists.
+    pub(crate) seccomp: Mode,
     /// What the user is warned of in the log as soon as it is set up.
     pub(crate) warnings: Vec<String>,
 }

@@ -7,11 +7,13 @@ mod last;
 pub(crate) mod launch;
 pub(crate) mod ready;
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use log::LevelFilter;
 use vmm::controller::{Controller, Draft, ThreadNames};
 use vmm::mmds::Mmds;
+use vmm::sandbox::Sandbox;
 
 pub(crate) use self::door::{Door, OpenDoor};
 pub(crate) use self::entrance::Entrance;
@@ -22,7 +24,9 @@ use crate::console::sink::Sink;
 use crate::console::terminal;
 use crate::failure::Failure;
 use crate::logger;
-use crate::session::{Ending, LastWord, Manners, ProcessHost, Session, Signals, Surroundings};
+use crate::session::{
+    Ending, LastWord, Manners, ProcessHost, Session, Signals, Surroundings, Suspicion,
+};
 
 /// Starts the VM and serves its socket to its end.
 ///
@@ -43,11 +47,14 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
         progress: Progress::new(false),
         timeout: None,
         manners: manners(face),
+        suspicion: Suspicion::of_host(false),
     };
     let mut session = Session::new(controller(&launch, host)?, mailbox, around);
     let process = session.controller().metrics().process().clone();
     launch.times.tell(&process.api_server);
-    let door = door.map(|door| door.serve(&process)).transpose()?;
+    let door = door
+        .map(|door| door.serve(&process, sandbox(&launch)))
+        .transpose()?;
     launch.ready.announce();
     let outcome = attend(&mut session, &launch);
     launch.ready.stopping();
@@ -63,7 +70,10 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
 fn attend(session: &mut Session, launch: &Launch) -> Result<(Ending, LastWord), Failure> {
     first::apply(session, launch)?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;
-    Ok((ending, last::word(launch.face, ending, finish)?))
+    Ok((
+        ending,
+        last::word(launch.face, ending, finish, session.suspicion())?,
+    ))
 }
 
 fn start_log(launch: &Launch) -> Result<(), Failure> {
@@ -98,6 +108,15 @@ fn manners(face: Face) -> Manners {
     }
 }
 
+/// How the VM's process is confined.
+fn sandbox(launch: &Launch) -> Sandbox {
+    Sandbox {
+        mode: launch.seccomp,
+        has_socket: true,
+        has_terminal: io::stdin().is_terminal(),
+    }
+}
+
 fn controller(launch: &Launch, host: ProcessHost) -> Result<Controller, Failure> {
     let names = match launch.face {
         Face::Ravelin => ThreadNames::default(),
@@ -105,6 +124,7 @@ fn controller(launch: &Launch, host: ProcessHost) -> Result<Controller, Failure>
     };
     let mmds = Mmds::new(launch.first.mmds_size_limit).map_err(Failure::run)?;
     let mut draft = Draft::with_threads(names);
+    draft.confine(sandbox(launch));
     if launch.first.boot_timer {
         draft.time_boot();
     }

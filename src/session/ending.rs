@@ -5,6 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use vmm::end::{Finish, GuestEnd};
 
+use super::Suspicion;
 use crate::failure::Failure;
 
 /// Why a VM no longer runs.
@@ -35,7 +36,11 @@ pub(crate) struct LastWord {
 ///
 /// # Errors
 /// When the guest did not end but KVM could not go on with it.
-pub(crate) fn last_word(ending: Ending, finish: Option<Finish>) -> Result<LastWord, Failure> {
+pub(crate) fn last_word(
+    ending: Ending,
+    finish: Option<Finish>,
+    suspicion: &Suspicion,
+) -> Result<LastWord, Failure> {
     let (text, status) = match ending {
         Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
         Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
@@ -60,7 +65,7 @@ pub(crate) fn last_word(ending: Ending, finish: Option<Finish>) -> Result<LastWo
             120,
         ),
         Ending::Guest(end @ GuestEnd::TripleFault) => (end.to_string(), 122),
-        Ending::Guest(broken) => return Err(explained(broken)),
+        Ending::Guest(broken) => return Err(explained(broken, suspicion)),
     };
     Ok(LastWord { text, status })
 }
@@ -71,8 +76,8 @@ fn killed_by(signal: Signal) -> u8 {
 }
 
 /// What KVM could not go on with, the host's examination may explain.
-fn explained(broken: GuestEnd) -> Failure {
-    match vmm::host::explain() {
+fn explained(broken: GuestEnd, suspicion: &Suspicion) -> Failure {
+    match suspicion.sentence() {
         Some(sentence) => Failure::run(format!("{broken}: {sentence}")),
         None => Failure::run(broken.to_string()),
     }
@@ -88,7 +93,7 @@ mod tests {
     };
 
     fn word(ending: Ending, finish: Finish) -> (String, u8) {
-        let word = last_word(ending, Some(finish)).unwrap();
+        let word = last_word(ending, Some(finish), &Suspicion::of_host(false)).unwrap();
         (word.text, word.status)
     }
 

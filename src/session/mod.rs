@@ -6,6 +6,7 @@ mod host;
 mod input;
 mod mailbox;
 mod signals;
+mod suspicion;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;
@@ -27,6 +28,7 @@ use self::input::Input;
 use self::mailbox::Delivery;
 pub(crate) use self::mailbox::{Caller, Mailbox, Reply, mailbox};
 pub(crate) use self::signals::Signals;
+pub(crate) use self::suspicion::Suspicion;
 use crate::console::escape::{self, Action};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
@@ -56,6 +58,8 @@ pub(crate) struct Surroundings {
     pub(crate) timeout: Option<Duration>,
     /// How its user is treated.
     pub(crate) manners: Manners,
+    /// What is said of the host where the guest does not get on.
+    pub(crate) suspicion: Suspicion,
 }
 
 /// How the user of a session is treated.
@@ -167,6 +171,11 @@ impl Session {
         if let Ok(last) = ended {
             self.say(&last.text);
         }
+    }
+
+    /// What is said of the host where the guest did not get on.
+    pub(crate) fn suspicion(&self) -> &Suspicion {
+        &self.around.suspicion
     }
 
     /// Tells the user, unless it is not to be told.
@@ -298,7 +307,7 @@ impl Session {
     fn explain_silence(&mut self) {
         if self.silence.is_some_and(Deadline::is_over) {
             self.silence = None;
-            if let Some(sentence) = vmm::host::explain() {
+            if let Some(sentence) = self.around.suspicion.sentence() {
                 self.say(&format!("the guest has said nothing so far: {sentence}"));
             }
         }

@@ -110,7 +110,13 @@ fn run() -> Result<(), Failure> {
     let (reporter, ends) = ends()?;
     let output = Output::new()?;
     let (buses, button, keys) = buses(chassis.vm(), &reporter, &output)?;
-    let guest = chassis.assemble(&buses, &reporter, source, &[])?;
+    let guest = chassis.assemble(
+        &buses,
+        &reporter,
+        source,
+        &[],
+        &vmm::sandbox::Confinement::default(),
+    )?;
     eprintln!("first_boot: ready after {:?}", begun.elapsed());
     guest.resume()?;
     let mut console = Console {

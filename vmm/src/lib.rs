@@ -14,6 +14,7 @@
 //! | [`boot`] | kernel, initrd, command line and firmware tables |
 //! | [`machine`] | vCPU threads and how a machine is put together |
 //! | [`end`] | the ways a guest ends |
+//! | [`sandbox`] | what the process does to itself before the guest runs |
 //! | [`host`] | what this host offers to guests, and what stands in their way |
 
 pub mod arch;
@@ -30,6 +31,7 @@ pub mod machine;
 pub mod memory;
 pub mod metrics;
 pub mod open;
+pub mod sandbox;
 pub mod spec;
 
 /// What lies outside of a jail.

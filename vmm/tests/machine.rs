@@ -177,7 +177,13 @@ fn bench_of(code: &[u8], protocol: BootProtocol, plan: &ChassisPlan) -> Result<B
         command_line: CommandLine::default(),
         protocol,
     };
-    let guest = Chassis::build(&Kvm::open()?, plan)?.assemble(&buses, &reporter, source, &[])?;
+    let guest = Chassis::build(&Kvm::open()?, plan)?.assemble(
+        &buses,
+        &reporter,
+        source,
+        &[],
+        &vmm::sandbox::Confinement::default(),
+    )?;
     Ok(Bench {
         guest,
         ends,

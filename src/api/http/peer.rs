@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
@@ -33,9 +34,15 @@ impl Peer {
     /// May it ask anything? `None` allows everybody who can connect. Root and our own user are always allowed:
     /// they could trace this process anyway.
     pub(super) fn is_allowed(&self, uids: Option<&[u32]>) -> bool {
-        let own = rustix::process::geteuid().as_raw();
+        let own = own_uid();
         uids.is_none_or(|uids| self.uid == 0 || self.uid == own || uids.contains(&self.uid))
     }
+}
+
+/// Our own user, asked for once: before the thread that serves is confined.
+pub(super) fn own_uid() -> u32 {
+    static OWN: OnceLock<u32> = OnceLock::new();
+    *OWN.get_or_init(|| rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]

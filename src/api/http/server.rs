@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, Terms};
 use super::listen::Listener;
-use super::peer::Peer;
+use super::peer::{Peer, own_uid};
 use super::response::Response;
 use super::service::{Answer, Service};
 use super::slots::Slots;
@@ -88,6 +88,7 @@ impl Server {
         limits: Limits,
         events: Option<EventSource>,
     ) -> io::Result<Self> {
+        own_uid();
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         if let Some(events) = &events {
             epoll::add(&epoll, events, EventData::new_u64(EVENTS), EventFlags::IN)?;

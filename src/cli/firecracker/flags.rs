@@ -52,7 +52,7 @@ pub(super) const FLAGS: [Flag; 24] = [
     ),
     switch(
         "no-seccomp",
-        "Run without system call filters: this version has none",
+        "Run without system call filters: whoever breaks out of the guest may ask the kernel for anything",
     ),
     value(
         "parent-cpu-time-us",

@@ -10,11 +10,13 @@ use std::process::ExitCode;
 
 use clap::Command;
 use log::LevelFilter;
+use vmm::sandbox::Mode;
 
 use super::grammar::{ArgError, Given, Grammar, Request, help, text};
 use super::id::instance_id;
 use super::print;
 use crate::api::FIRECRACKER_VERSION;
+use crate::cli::sandbox;
 use crate::failure::{Failure, chain};
 use crate::logger;
 use crate::serve::launch::{
@@ -201,6 +203,7 @@ fn read(given: &Given) -> Result<Launch, Refusal> {
         },
         // A service manager's socket is not Firecracker's to use.
         ready: Ready::default(),
+        seccomp: seccomp(given),
         warnings: warnings(given),
     })
 }
@@ -210,11 +213,16 @@ fn warnings(given: &Given) -> Vec<String> {
     if given.has("enable-pci") {
         warnings.push("--enable-pci: this version has no PCI: all devices are on MMIO".to_owned());
     }
-    if given.has("no-seccomp") {
-        warnings
-            .push("--no-seccomp: this version has no system call filters to leave out".to_owned());
-    }
+    warnings.extend(sandbox::warning(seccomp(given)).map(str::to_owned));
     warnings
+}
+
+/// What becomes of a system call that no filter lists.
+fn seccomp(given: &Given) -> Mode {
+    match given.has("no-seccomp") {
+        true => Mode::Off,
+        false => Mode::Kill,
+    }
 }
 
 fn id(text: &str) -> Result<String, ArgError> {
@@ -325,6 +333,6 @@ mod tests {
     fn what_is_accepted_without_effect_is_warned_of() {
         assert!(launch("").unwrap().warnings.is_empty());
         let warnings = launch("--enable-pci --no-seccomp").unwrap().warnings;
-        assert!(warnings[0].contains("MMIO") && warnings[1].contains("filters"));
+        assert!(warnings[0].contains("MMIO") && warnings[1].contains("--no-seccomp"));
     }
 }

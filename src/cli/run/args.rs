@@ -1,14 +1,17 @@
 //! The flags of `ravelin run` and its help.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgAction;
 use log::LevelFilter;
 use vmm::boot::BootProtocol;
+use vmm::sandbox::Sandbox;
 
 use crate::cli::disk::Disk;
 use crate::cli::net::Net;
+use crate::cli::sandbox::Walls;
 use crate::cli::{jail, size, vm_name};
 
 /// Boot a guest and give its console
@@ -98,6 +101,8 @@ pub(crate) struct Args {
     /// Append log lines to a file, with the time of day, and not to stderr
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(super) log_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) walls: Walls,
     /// Print help: a summary with -h, everything with --help
     #[arg(short, long, action = ArgAction::Help, help_heading = RUN)]
     help: Option<bool>,
@@ -174,6 +179,15 @@ impl Args {
     pub(super) fn id(&self) -> String {
         let unnamed = || format!("vm-{}", std::process::id());
         self.name.clone().unwrap_or_else(unnamed)
+    }
+
+    /// How the process is confined.
+    pub(super) fn sandbox(&self) -> Sandbox {
+        Sandbox {
+            mode: self.walls.seccomp(),
+            has_socket: self.api_sock.is_some(),
+            has_terminal: io::stdin().is_terminal(),
+        }
     }
 
     /// How much is logged.

@@ -21,7 +21,9 @@ use crate::jail::cell::WallSet;
 use crate::logger;
 use crate::serve::launch::{Face, Socket};
 use crate::serve::{Door, OpenDoor};
-use crate::session::{LastWord, Manners, ProcessHost, Session, Signals, Surroundings, last_word};
+use crate::session::{
+    LastWord, Manners, ProcessHost, Session, Signals, Surroundings, Suspicion, last_word,
+};
 use crate::warden::{Charge, watch};
 
 /// Runs the subcommand.
@@ -57,7 +59,12 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     start_log(args)?;
     let mut spec = config::spec(args)?;
     config::tell_of_terminal(&mut spec, args, told.term.as_deref()).map_err(Failure::usage)?;
-    let draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
+    let mut draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
+    let sandbox = args.sandbox();
+    draft.confine(sandbox);
+    if let Some(warning) = args.walls.warning() {
+        log::warn!("{warning}");
+    }
     let id = told.name.clone().unwrap_or_else(|| args.id());
     let open = |path: &PathBuf| Door::open(&id, Face::Ravelin, Socket::at(path));
     let (door, mailbox) = args.api_sock.as_ref().map(open).transpose()?.unzip();
@@ -71,15 +78,15 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
         progress: Progress::new(!args.quiet),
         timeout: args.timeout,
         manners: Manners::Attended { quiet: args.quiet },
+        suspicion: Suspicion::of_host(!args.quiet),
     };
     let mmds = Mmds::new(mmds::DEFAULT_LIMIT).map_err(Failure::run)?;
     let mut controller = Controller::new(id, draft, mmds, Box::new(host));
     controller.connect().map_err(Failure::run)?;
     let mut session = Session::new(controller, mailbox, surroundings);
-    session.start().map_err(|error| failure(*error))?;
-    // Once the guest runs: whoever has connected before waits no longer than for a boot.
     let process = session.controller().metrics().process().clone();
-    let door = door.map(|door| door.serve(&process)).transpose()?;
+    // No thread can be started once the guest runs: what is asked meanwhile waits for the boot.
+    let door = door.map(|door| door.serve(&process, sandbox)).transpose()?;
     let last = attend(&mut session);
     session.tell_end(last.as_ref());
     drop(session);
@@ -89,8 +96,9 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
 
 /// The guest from its start to its last word.
 fn attend(session: &mut Session) -> Result<LastWord, Failure> {
+    session.start().map_err(|error| failure(*error))?;
     let (ending, finish) = session.serve().map_err(Failure::run)?;
-    last_word(ending, finish)
+    last_word(ending, finish, session.suspicion())
 }
 
 fn print(spec: &Spec) -> Result<ExitCode, Failure> {

@@ -3,6 +3,7 @@
 use crate::boot::BootProtocol;
 use crate::command::{CommandError, Setting};
 use crate::open::{OpenError, Opened, Parcels};
+use crate::sandbox::Sandbox;
 use crate::spec::{
     BootSource, CpuTemplate, Drive, MachineConfig, MachinePatch, NetworkInterface, Pmem, Spec,
     SpecError,
@@ -33,6 +34,8 @@ pub struct Draft {
     pub(super) threads: ThreadNames,
     /// Whether the guest's init finds a timer to stop.
     pub(super) times_boot: bool,
+    /// How the process is confined before the guest runs.
+    pub(super) sandbox: Sandbox,
     /// Whether something was set that a snapshot brings itself.
     has_boot_resources: bool,
 }
@@ -63,6 +66,11 @@ impl Draft {
     /// Gives the guest a timer that logs how long its boot took once its init writes to it.
     pub fn time_boot(&mut self) {
         self.times_boot = true;
+    }
+
+    /// Has the process confined before the guest runs; the calling thread is confined by a start that succeeds.
+    pub fn confine(&mut self, sandbox: Sandbox) {
+        self.sandbox = sandbox;
     }
 
     /// The description.

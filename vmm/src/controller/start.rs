@@ -15,6 +15,7 @@ use crate::machine::{
 };
 use crate::memory::{self, MemoryError};
 use crate::open::{OpenError, Parcels};
+use crate::sandbox::{Confinement, Role, SandboxError};
 use crate::spec::{self, Spec};
 
 /// Why a VM did not start. Nothing of it is left behind.
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The process around the VM does not let it run.
     #[error("{0}")]
     MayNotRun(String),
+    /// A thread could not be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(io::Error),
@@ -91,6 +95,8 @@ impl Draft {
         log_source(&source);
         let plan = plan(&self.spec, &source, self.threads)?;
         let backends = Devices::backends(&self.spec, &mut self.opened, parcels, mmds)?;
+        let needs = Devices::needs(&backends);
+        let confinement = Confinement::new(self.sandbox, &needs)?;
         log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
         let chassis = Chassis::build(&Kvm::open_with(plan.features.kvm_capabilities())?, &plan)?;
@@ -99,11 +105,19 @@ impl Draft {
             plan.memory.mib(),
             plan.vcpus.get()
         );
-        let devices = Devices::build(&chassis, backends, fixtures, &reporter)?;
-        let guest = chassis.assemble(&devices.buses(), &reporter, source, &devices.slots())?;
+        let devices = Devices::build(&chassis, backends, fixtures, &reporter, &confinement)?;
+        let guest = chassis.assemble(
+            &devices.buses(),
+            &reporter,
+            source,
+            &devices.slots(),
+            &confinement,
+        )?;
         log::debug!("loaded what the guest boots from");
+        devices.await_confined()?;
         host.may_run(plan.memory.mib(), plan.vcpus.get().into())
             .map_err(StartError::MayNotRun)?;
+        confinement.enter(Role::Vmm)?;
         guest.resume()?;
         log::debug!("the guest runs");
         Ok(Live::new(self, guest, devices, ends))

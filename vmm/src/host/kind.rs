@@ -73,6 +73,12 @@ impl Host {
     }
 }
 
+/// Whether neither module of a processor's own virtualisation is there.
+pub(super) fn is_uncommon() -> bool {
+    let is_there = |name| Path::new("/sys/module").join(name).exists();
+    ![INTEL, AMD].into_iter().any(is_there)
+}
+
 /// The first processor's flags in the text of `/proc/cpuinfo`.
 fn flags(cpuinfo: &str) -> Option<Vec<&str>> {
     cpuinfo.lines().find_map(|line| {

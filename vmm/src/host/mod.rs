@@ -48,6 +48,12 @@ pub fn explain() -> Option<String> {
     report::obstacle(&rows).map(|row| report::sentence(&row.finding))
 }
 
+/// Whether the host's KVM is not one of a processor's own kind (VMX, SVM): what guests it runs, only
+/// [`explain`] can tell. Cheap: it looks for two directories.
+pub fn is_uncommon() -> bool {
+    kind::is_uncommon()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

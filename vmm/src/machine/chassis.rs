@@ -9,6 +9,7 @@ use crate::end::EndReporter;
 use crate::kvm::{Kvm, KvmError, Vcpu, VcpuError, Vm, VmError, VmOptions};
 use crate::memory::{self, GuestMemory, HugePages, MemoryError, MemorySize};
 use crate::metrics::{Kind, Metrics};
+use crate::sandbox::{Confinement, Role, SandboxError};
 use crate::spec::CpuFeatures;
 
 /// Why a machine could not be built.
@@ -29,6 +30,9 @@ pub enum BuildError {
     /// What the guest is to see of its processors.
     #[error(transparent)]
     Processor(#[from] ProcessorError),
+    /// A vCPU thread that could not be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// A vCPU thread.
     #[error(transparent)]
     Thread(#[from] VcpuThreadError),
@@ -126,7 +130,7 @@ impl Chassis {
     }
 
     /// Starts the vCPU threads on `buses`, loads `source`, and puts every vCPU into its first state.
-    /// Nothing runs until [`Guest::resume`]. The guest is told of the virtio devices in `slots`.
+    /// Nothing runs until [`Guest::resume`]; the threads are confined before. The guest is told of the virtio devices in `slots`.
     ///
     /// The threads are started first: waking them takes as long as loading the kernel.
     ///
@@ -138,6 +142,7 @@ impl Chassis {
         ends: &EndReporter,
         source: boot::Source,
         slots: &[MmioSlot],
+        confinement: &Confinement,
     ) -> Result<Guest, BuildError> {
         let threads = self
             .vcpus
@@ -154,7 +159,11 @@ impl Chassis {
             .iter()
             .map(|thread| {
                 let processors = Arc::clone(&processors);
-                thread.begin(move |vcpu| processors.configure(vcpu, &start))
+                let confinement = confinement.clone();
+                thread.begin(move |vcpu| {
+                    processors.configure(vcpu, &start)?;
+                    Ok::<_, BuildError>(confinement.enter(Role::Vcpu)?)
+                })
             })
             .collect::<Result<Vec<_>, _>>()?;
         for (index, result) in (0..count.get()).zip(configured) {

@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::acpi::power::{self, Power};
 use devices::bus::{Bus, BusDevice, Overlap, Range};
-use devices::catalog::{self, Update};
+use devices::catalog::{self, Needs, Update};
 use devices::host::{End, EndSignal, Interrupt};
 use devices::io_thread::{self, IoThread};
 use devices::legacy::boot_timer::{self, BootTimer};
@@ -32,6 +33,7 @@ use crate::event::borrow;
 use crate::kvm::{Doorbell, Vm, VmError};
 use crate::metrics::{Kind, Metrics};
 use crate::open::{OpenError, Opened, Parcels};
+use crate::sandbox::{Confinement, Role, SandboxError};
 use crate::spec::{Spec, TokenBucket};
 
 /// Why the devices could not be had.
@@ -88,7 +90,32 @@ pub struct Devices {
     keyboard: Arc<Mutex<I8042>>,
     console: Console,
     // Dropped last: the workers go with their thread.
-    _io: IoThread,
+    io: ConfinedIo,
+}
+
+/// A thread that serves queues, and what it says of its filter.
+#[derive(Debug)]
+struct ConfinedIo {
+    confined: Mutex<Receiver<Result<(), SandboxError>>>,
+    thread: IoThread,
+}
+
+impl ConfinedIo {
+    fn start(name: &str, confinement: &Confinement) -> Result<Self, io_thread::Error> {
+        let (say, confined) = sync_channel(1);
+        let confinement = confinement.clone();
+        let thread = IoThread::start_after(name, move || {
+            let entered = confinement.enter(Role::Io);
+            let goes_on = entered.is_ok();
+            // Who asked may have given up the start.
+            let _ = say.send(entered);
+            goes_on
+        })?;
+        Ok(Self {
+            confined: Mutex::new(confined),
+            thread,
+        })
+    }
 }
 
 /// A virtio device in its slot.
@@ -199,9 +226,10 @@ impl Devices {
         backends: Vec<Backend>,
         fixtures: Fixtures,
         ends: &EndReporter,
+        confinement: &Confinement,
     ) -> Result<Self, DeviceError> {
         let vm = chassis.vm();
-        let io = IoThread::start("io0")?;
+        let io = ConfinedIo::start("io0", confinement)?;
         let (ports, memory) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
         let end = end_signal(ends);
         let console = console(vm, &ports, fixtures.console_limit)?;
@@ -224,7 +252,7 @@ impl Devices {
         let mut places = Places::new();
         let virtio = backends
             .into_iter()
-            .map(|backend| virtio_slot(chassis, &io, &memory, ends, backend, places.take()?))
+            .map(|backend| virtio_slot(chassis, &io.thread, &memory, ends, backend, places.take()?))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ports,
@@ -233,8 +261,23 @@ impl Devices {
             power,
             keyboard,
             console,
-            _io: io,
+            io,
         })
+    }
+
+    /// What the devices behind these backends will ask of the kernel.
+    pub(crate) fn needs(backends: &[Backend]) -> Vec<Needs> {
+        let needs = backends.iter().map(|backend| backend.spec.needs());
+        needs.collect()
+    }
+
+    /// Waits until the thread that serves the devices is confined.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn await_confined(&self) -> Result<(), SandboxError> {
+        let said = lock(&self.io.confined).recv();
+        said.unwrap_or(Err(SandboxError::Gone(Role::Io)))
     }
 
     /// Has everything that the devices count told of.

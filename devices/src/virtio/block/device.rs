@@ -1,6 +1,7 @@
 //! A disk between two lives of its worker.
 
 use std::fs::File;
+use std::mem;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
@@ -28,6 +29,8 @@ pub struct Block {
     metrics: Arc<Metrics>,
     /// With the worker while the device runs.
     backend: Option<Backend>,
+    /// The ring of a disk whose file lives in memory now: a filter forbids to make another.
+    spare: Option<Engine>,
 }
 
 /// What serves requests: lent to the worker.
@@ -70,6 +73,7 @@ impl Block {
                 cache: config.cache,
                 metrics,
             }),
+            spare: None,
         })
     }
 
@@ -84,11 +88,7 @@ impl Block {
             .as_mut()
             .expect("a stopped device has its backend");
         let other = match update.file {
-            Some(file) => {
-                let disk = backend.disk.with_file(file)?;
-                let engine = engine_for(self.asked_engine, &disk)?;
-                Some((disk, engine))
-            }
+            Some(file) => Some(backend.disk.with_file(file)?),
             None => None,
         };
         if let Some(limits) = &update.limiter {
@@ -100,14 +100,34 @@ impl Block {
             backend.limiter.update(limits).map_err(wrap)?;
         }
         match other {
-            Some((disk, engine)) => {
+            Some(disk) => {
+                if self.asked_engine == config::Engine::Uring {
+                    backend.suit(&mut self.spare, &disk);
+                }
                 backend.disk = disk;
-                backend.engine = engine;
             }
             None => backend.disk.measure()?,
         }
         self.space = space::layout(backend.disk.capacity);
         Ok(())
+    }
+}
+
+impl Backend {
+    /// Takes the engine that suits `disk`: the ring, or none while the file lives in memory. **No ring is made
+    /// after the start**: that would be a way around every filter.
+    fn suit(&mut self, spare: &mut Option<Engine>, disk: &Disk) {
+        let wants_ring = !disk.lives_in_memory();
+        let has_ring = matches!(self.engine, Engine::Uring(_));
+        match (wants_ring, has_ring, spare.take()) {
+            (true, false, Some(ring)) => self.engine = ring,
+            (true, false, None) => log::info!(
+                "disk `{}`: it began with a file in memory, so it stays without io_uring",
+                disk.id
+            ),
+            (false, true, _) => *spare = Some(mem::replace(&mut self.engine, Engine::sync())),
+            (_, _, ring) => *spare = ring,
+        }
     }
 }
 
@@ -262,6 +282,13 @@ mod tests {
         assert!(!has_a_ring(&block));
         block.change(over(on_storage())).unwrap();
         assert!(has_a_ring(&block));
+    }
+
+    #[test]
+    fn no_ring_is_made_after_the_start() {
+        let mut block = disk(in_memory());
+        block.change(over(on_storage())).unwrap();
+        assert!(!has_a_ring(&block));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The file or block device behind a disk, and what its file system can do.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileTypeExt;
 
 use rustix::fs::{
     FallocateFlags, FsWord, OFlags, SeekFrom, fallocate, fcntl_getfl, fdatasync, fstatfs, seek,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, pwritev};
 
 use crate::iovec::IoVecs;
 use crate::virtio::block::config::Error;
@@ -169,7 +169,11 @@ impl Disk {
 
     /// Writes zeros over the start of `extent`; how many.
     pub(super) fn write_zeros(&self, extent: Extent) -> io::Result<usize> {
-        self.file.write_at(zeros(extent), extent.offset)
+        Ok(pwritev(
+            &self.file,
+            &[IoSlice::new(zeros(extent))],
+            extent.offset,
+        )?)
     }
 }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod open;
 mod request;
 mod space;
+pub mod syscalls;
 mod worker;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod ioctl;
 mod metrics;
 mod offloads;
 mod rx;
+pub mod syscalls;
 mod tap;
 mod tx;
 mod window;

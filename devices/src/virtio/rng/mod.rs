@@ -3,6 +3,7 @@
 mod config;
 mod device;
 mod metrics;
+pub mod syscalls;
 mod worker;
 
 #[cfg(test)]

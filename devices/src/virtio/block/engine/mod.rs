@@ -25,11 +25,16 @@ pub(super) enum Engine {
 }
 
 impl Engine {
+    /// The engine that waits for each call.
+    pub(super) fn sync() -> Self {
+        Self::Sync(SyncEngine::new())
+    }
+
     /// # Errors
     /// When the kernel grants no io_uring and one was asked for.
     pub(super) fn new(kind: block::Engine) -> io::Result<Self> {
         Ok(match kind {
-            block::Engine::Sync => Self::Sync(SyncEngine::new()),
+            block::Engine::Sync => Self::sync(),
             block::Engine::Uring => {
                 let slots = QUEUE_SIZES.iter().copied().max().unwrap_or(1);
                 Self::Uring(Box::new(UringEngine::new(slots)?))

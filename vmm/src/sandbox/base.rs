@@ -1,0 +1,95 @@
+//! What every thread asks of the kernel.
+
+use devices::syscalls::{Allowance, Call, Condition, Test};
+
+/// Every role.
+pub(super) const BASE: &[Allowance] = &[
+    Allowance::any(Call::read, "an event, a timer, input"),
+    Allowance::any(Call::write, "an event, output, a line of the log"),
+    Allowance::any(
+        Call::ppoll,
+        "whether the log takes a line; the main thread's loop",
+    ),
+    Allowance::any(Call::close, "what is no longer needed"),
+    Allowance::when(
+        Call::futex,
+        &[futex(0, "operation `FUTEX_WAIT`")],
+        "waiting for another thread (C library)",
+    ),
+    Allowance::when(
+        Call::futex,
+        &[futex(1, "operation `FUTEX_WAKE`")],
+        "waking another thread",
+    ),
+    Allowance::when(
+        Call::futex,
+        &[futex(9, "operation `FUTEX_WAIT_BITSET`")],
+        "waiting for another thread",
+    ),
+    Allowance::any(
+        Call::sched_yield,
+        "waiting a moment for another thread, at a queue",
+    ),
+    Allowance::any(
+        Call::clock_gettime,
+        "the time, where the host's clock cannot be read without a call",
+    ),
+    Allowance::any(Call::brk, "the heap grows or shrinks"),
+    Allowance::any(Call::munmap, "a large block of the heap; a thread's stack"),
+    Allowance::when(
+        Call::madvise,
+        &[Condition::is(2, DONTNEED, "advice `MADV_DONTNEED`")],
+        "free memory is given back: the heap's, an ended thread's stack",
+    ),
+    Allowance::any(
+        Call::rt_sigprocmask,
+        "no signal comes while a thread ends or signals another",
+    ),
+    Allowance::any(
+        Call::sigaltstack,
+        "a thread ends: the stack for its signals",
+    ),
+    Allowance::any(Call::gettid, "a panic names its thread"),
+    Allowance::any(
+        Call::restart_syscall,
+        "the kernel goes on with a wait that a stop or an audit has interrupted",
+    ),
+];
+
+/// The threads whose input has no small bound: the main one and the socket's.
+pub(super) const LARGE: &[Allowance] = &[
+    Allowance::when(
+        Call::mmap,
+        &[
+            Condition::long(2, Test::Without(PROT_EXEC), "without `PROT_EXEC`"),
+            Condition::is(3, PRIVATE_ANONYMOUS, "flags `MAP_PRIVATE | MAP_ANONYMOUS`"),
+        ],
+        "a large block of the heap",
+    ),
+    Allowance::when(
+        Call::mremap,
+        &[Condition::is(3, MAYMOVE, "flags `MREMAP_MAYMOVE`")],
+        "a large block of the heap grows",
+    ),
+];
+
+/// The threads that end before their process does: all but the main one.
+pub(super) const THREAD: &[Allowance] = &[Allowance::any(Call::exit, "the thread ends")];
+
+/// What a build with debug assertions asks besides.
+pub(super) const DEBUG: &[Allowance] = &[Allowance::when(
+    Call::fcntl,
+    &[Condition::is(1, 1, "command `F_GETFD`")],
+    "debug builds: whether what is closed was open",
+)];
+
+/// `FUTEX_PRIVATE_FLAG` and `FUTEX_CLOCK_REALTIME` change nothing of an operation's meaning.
+const fn futex(operation: u64, words: &'static str) -> Condition {
+    let of = 0x7f;
+    Condition::int(1, Test::Masked { of, is: operation }, words)
+}
+
+const PROT_EXEC: u64 = 4;
+const PRIVATE_ANONYMOUS: u64 = 0x22;
+const DONTNEED: u64 = 4;
+const MAYMOVE: u64 = 1;

@@ -1,0 +1,187 @@
+//! The lists themselves: how long they are, that each rule has its reason, and the tables of docs/security.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use devices::catalog::{Needs, block_needs, net_needs, rng_needs};
+use devices::syscalls::Allowance;
+use devices::virtio::block::Engine;
+
+use super::base::DEBUG;
+use super::*;
+
+const ROLES: [Role; 4] = [Role::Vmm, Role::Api, Role::Vcpu, Role::Io];
+/// Set to write the tables anew.
+const UPDATE: &str = "RAVELIN_UPDATE_SYSCALLS";
+const BEGIN: &str = "<!-- system calls: made by a test -->\n";
+const END: &str = "<!-- end of system calls -->\n";
+
+fn sandbox(has_socket: bool) -> Sandbox {
+    Sandbox {
+        mode: Mode::Kill,
+        has_socket,
+        has_terminal: true,
+    }
+}
+
+/// What a release allows.
+fn allowed(role: Role, has_socket: bool, needs: &[Needs]) -> Vec<Allowance> {
+    let mut list = sandbox(has_socket).allowances(role, needs);
+    list.retain(|allowance| !DEBUG.contains(allowance));
+    list
+}
+
+fn calls(role: Role, has_socket: bool, needs: &[Needs]) -> BTreeSet<&'static str> {
+    let list = allowed(role, has_socket, needs);
+    list.iter().map(|allowance| allowance.call.name).collect()
+}
+
+#[test]
+fn few_system_calls_are_allowed_with_a_disk_and_a_card() {
+    let needs = [block_needs(Engine::Sync), net_needs(false)];
+    for has_socket in [false, true] {
+        for (role, most) in ROLES.into_iter().zip([40, 25, 20, 25]) {
+            let calls = calls(role, has_socket, &needs);
+            assert!(calls.len() <= most, "{role}: {} {calls:?}", calls.len());
+        }
+    }
+}
+
+#[test]
+fn no_thread_may_start_connect_trace_or_become_anything() {
+    let everything = [
+        block_needs(Engine::Sync),
+        block_needs(Engine::Uring),
+        net_needs(true),
+        rng_needs(),
+    ];
+    for role in ROLES {
+        for has_socket in [false, true] {
+            let calls = calls(role, has_socket, &everything);
+            for name in [
+                "clone",
+                "clone3",
+                "connect",
+                "execve",
+                "io_uring_setup",
+                "mprotect",
+                "open",
+                "prctl",
+                "ptrace",
+                "seccomp",
+                "socket",
+            ] {
+                assert!(!calls.contains(name), "{role}: {name}");
+            }
+            let opens = calls.contains("openat");
+            assert_eq!(opens, role == Role::Vmm && has_socket, "{role}");
+        }
+    }
+}
+
+#[test]
+fn every_rule_has_its_reason_and_its_words() {
+    let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
+    for role in ROLES {
+        for rule in sandbox(true).allowances(role, &everything) {
+            assert!(rule.why.len() > 5, "{rule:?}");
+            let words = rule.conditions.iter();
+            assert!(words.clone().all(|it| it.words.len() > 5), "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn a_call_whose_arguments_count_is_never_allowed_whatever_they_are() {
+    let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
+    for role in ROLES {
+        for rule in sandbox(true).allowances(role, &everything) {
+            let counts = [
+                "fallocate",
+                "fcntl",
+                "futex",
+                "getsockopt",
+                "ioctl",
+                "io_uring_register",
+                "madvise",
+                "mmap",
+                "mremap",
+                "openat",
+                "sendto",
+                "tgkill",
+            ];
+            let free = rule.conditions.is_empty();
+            assert!(!free || !counts.contains(&rule.call.name), "{rule:?}");
+        }
+    }
+}
+
+fn page() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md")
+}
+
+/// The lists of a release, as tables.
+fn tables() -> String {
+    let block = block_needs(Engine::Sync);
+    let uring = block_needs(Engine::Uring);
+    let (net, mmds, rng) = (net_needs(false), net_needs(true), rng_needs());
+    let whole = [block, uring, mmds, rng];
+    let mut text = String::new();
+    let counts = ROLES.map(|role| calls(role, true, &[block, net]).len());
+    let all = ROLES.map(|role| calls(role, true, &whole).len());
+    let [vmm, api, vcpu, io] = counts;
+    let _ = writeln!(
+        text,
+        "Distinct system calls with a disk (`sync`) and a network card: vmm {vmm}, api {api}, vcpu {vcpu}, io {io}; \
+         with everything that a VM can have: vmm {}, api {}, vcpu {}, io {}.\n",
+        all[0], all[1], all[2], all[3]
+    );
+    text.push_str("| call | rule | threads | why |\n| --- | --- | --- | --- |\n");
+    for ((name, rule, why), roles) in rows(&whole) {
+        let roles: Vec<_> = roles.iter().map(Role::to_string).collect();
+        let _ = writeln!(text, "| `{name}` | {rule} | {} | {why} |", roles.join(" "));
+    }
+    text
+}
+
+type Row = (&'static str, String, &'static str);
+
+/// Every rule once, with the roles that have it in some VM.
+fn rows(needs: &[Needs]) -> BTreeMap<Row, Vec<Role>> {
+    let mut rows: BTreeMap<Row, Vec<Role>> = BTreeMap::new();
+    for role in ROLES {
+        for has_socket in [false, true] {
+            if role == Role::Api && !has_socket {
+                continue;
+            }
+            for rule in allowed(role, has_socket, needs) {
+                let words: Vec<_> = rule.conditions.iter().map(|it| it.words).collect();
+                let row = (rule.call.name, words.join(", "), rule.why);
+                let roles = rows.entry(row).or_default();
+                if !roles.contains(&role) {
+                    roles.push(role);
+                }
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_tables_of_the_security_page_are_those_of_the_filters() {
+    let path = page();
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (found, after) = rest.split_once(END).unwrap();
+    let made = tables();
+    if env::var_os(UPDATE).is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(
+        found, made,
+        "{UPDATE}=1 cargo test -p vmm tables writes them"
+    );
+}
