@@ -1,7 +1,10 @@
 //! Why a command ends without having done what it was asked, and with which exit status.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
+
+use vmm::sandbox::Mode;
 
 use crate::logger;
 
@@ -49,6 +52,20 @@ impl Failure {
             Self::Run(_) => FAILED,
         }
     }
+}
+
+/// Has a panic say its line with what a confined thread may do: the standard library's words ask the kernel for
+/// more. There is no backtrace then, which would have to read files. Nothing changes where nothing is forbidden.
+pub(crate) fn panic_in_words_of(mode: Mode) {
+    if mode != Mode::Kill {
+        return;
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed");
+        // Whoever does not take it cannot be told.
+        let _ = io::stderr().write_all(format!("\nthread '{name}' {panic}\n").as_bytes());
+    }));
 }
 
 /// An error and its causes in one sentence, each said once.

@@ -22,7 +22,7 @@ use crate::api::FIRECRACKER_VERSION;
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::console::terminal;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::logger;
 use crate::session::{
     Ending, LastWord, Manners, ProcessHost, Session, Signals, Surroundings, Suspicion,
@@ -125,6 +125,7 @@ fn controller(launch: &Launch, host: ProcessHost) -> Result<Controller, Failure>
     let mmds = Mmds::new(launch.first.mmds_size_limit).map_err(Failure::run)?;
     let mut draft = Draft::with_threads(names);
     draft.confine(sandbox(launch));
+    failure::panic_in_words_of(launch.seccomp);
     if launch.first.boot_timer {
         draft.time_boot();
     }

@@ -7,13 +7,13 @@
 //! Lingering: our side is shut, and what still comes is thrown away. To close with bytes unread would make the
 //! client's next write or read fail before it has seen the answer (RFC 9112 §9.6).
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, Shutdown, recvmsg, shutdown};
+use rustix::net::{Shutdown, shutdown};
 
 use super::inbox::{Inbox, Step, Whole};
 use super::outbox::Outbox;
@@ -153,14 +153,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Without room for control messages the kernel closes the descriptors in them.
+    /// Without room for control messages the kernel closes the descriptors in them. The socket never waits.
     fn discard(&mut self) -> io::Result<()> {
         let mut bytes = [0; READ];
         for _ in 0..READS {
-            let mut parts = [IoSliceMut::new(&mut bytes)];
-            let mut none = RecvAncillaryBuffer::default();
-            match recvmsg(&self.socket, &mut parts, &mut none, RecvFlags::DONTWAIT) {
-                Ok(message) if message.bytes == 0 => return Err(Errno::PIPE.into()),
+            match rustix::io::read(&self.socket, &mut bytes[..]) {
+                Ok(0) => return Err(Errno::PIPE.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),

@@ -6,7 +6,8 @@
 //! [`Limits`]. A client that is slow, silent, wrong or hostile costs its own connection and nothing else.
 //!
 //! System calls of the serving thread: `epoll_ctl`, `epoll_pwait`, `accept4`, `getsockopt`, `recvmsg`,
-//! `sendto`, `shutdown`, `read` and `write` on the event counter, `close`, and what the service does.
+//! `sendto`, `shutdown`, `read` and `write` on the event counter, `read` of what is thrown away, `close`, and what the service
+//! does.
 
 mod connection;
 mod inbox;

@@ -16,7 +16,7 @@ use self::args::Console;
 use crate::cli::jail::{Place, Told};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::jail::cell::WallSet;
 use crate::logger;
 use crate::serve::launch::{Face, Socket};
@@ -62,6 +62,7 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     let mut draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
     let sandbox = args.sandbox();
     draft.confine(sandbox);
+    failure::panic_in_words_of(sandbox.mode);
     if let Some(warning) = args.walls.warning() {
         log::warn!("{warning}");
     }

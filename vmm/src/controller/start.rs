@@ -105,7 +105,7 @@ impl Draft {
             plan.memory.mib(),
             plan.vcpus.get()
         );
-        let devices = Devices::build(&chassis, backends, fixtures, &reporter, &confinement)?;
+        let devices = Devices::build(&chassis, backends, fixtures, &reporter)?;
         let guest = chassis.assemble(
             &devices.buses(),
             &reporter,
@@ -114,7 +114,7 @@ impl Draft {
             &confinement,
         )?;
         log::debug!("loaded what the guest boots from");
-        devices.await_confined()?;
+        devices.confine(&confinement)?;
         host.may_run(plan.memory.mib(), plan.vcpus.get().into())
             .map_err(StartError::MayNotRun)?;
         confinement.enter(Role::Vmm)?;

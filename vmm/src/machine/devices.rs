@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::acpi::power::{self, Power};
@@ -90,32 +89,7 @@ pub struct Devices {
     keyboard: Arc<Mutex<I8042>>,
     console: Console,
     // Dropped last: the workers go with their thread.
-    io: ConfinedIo,
-}
-
-/// A thread that serves queues, and what it says of its filter.
-#[derive(Debug)]
-struct ConfinedIo {
-    confined: Mutex<Receiver<Result<(), SandboxError>>>,
-    thread: IoThread,
-}
-
-impl ConfinedIo {
-    fn start(name: &str, confinement: &Confinement) -> Result<Self, io_thread::Error> {
-        let (say, confined) = sync_channel(1);
-        let confinement = confinement.clone();
-        let thread = IoThread::start_after(name, move || {
-            let entered = confinement.enter(Role::Io);
-            let goes_on = entered.is_ok();
-            // Who asked may have given up the start.
-            let _ = say.send(entered);
-            goes_on
-        })?;
-        Ok(Self {
-            confined: Mutex::new(confined),
-            thread,
-        })
-    }
+    io: IoThread,
 }
 
 /// A virtio device in its slot.
@@ -226,10 +200,9 @@ impl Devices {
         backends: Vec<Backend>,
         fixtures: Fixtures,
         ends: &EndReporter,
-        confinement: &Confinement,
     ) -> Result<Self, DeviceError> {
         let vm = chassis.vm();
-        let io = ConfinedIo::start("io0", confinement)?;
+        let io = IoThread::start("io0")?;
         let (ports, memory) = (Arc::new(Bus::new()), Arc::new(Bus::new()));
         let end = end_signal(ends);
         let console = console(vm, &ports, fixtures.console_limit)?;
@@ -252,7 +225,7 @@ impl Devices {
         let mut places = Places::new();
         let virtio = backends
             .into_iter()
-            .map(|backend| virtio_slot(chassis, &io.thread, &memory, ends, backend, places.take()?))
+            .map(|backend| virtio_slot(chassis, &io, &memory, ends, backend, places.take()?))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             ports,
@@ -271,13 +244,17 @@ impl Devices {
         needs.collect()
     }
 
-    /// Waits until the thread that serves the devices is confined.
+    /// Confines the thread that serves the devices, which then lasts until the process ends.
     ///
     /// # Errors
-    /// When it is not.
-    pub fn await_confined(&self) -> Result<(), SandboxError> {
-        let said = lock(&self.io.confined).recv();
-        said.unwrap_or(Err(SandboxError::Gone(Role::Io)))
+    /// When it is not confined.
+    pub fn confine(&self, confinement: &Confinement) -> Result<(), SandboxError> {
+        if !confinement.is_on() {
+            return Ok(());
+        }
+        let confinement = confinement.clone();
+        let entered = self.io.settle(move || confinement.enter(Role::Io));
+        entered.unwrap_or(Err(SandboxError::Gone(Role::Io)))
     }
 
     /// Has everything that the devices count told of.

@@ -10,7 +10,10 @@ pub(super) const BASE: &[Allowance] = &[
         Call::ppoll,
         "whether the log takes a line; the main thread's loop",
     ),
-    Allowance::any(Call::close, "what is no longer needed"),
+    Allowance::any(
+        Call::restart_syscall,
+        "a wait goes on after the process was stopped, by a signal or by who audits it",
+    ),
     Allowance::when(
         Call::futex,
         &[futex(0, "operation `FUTEX_WAIT`")],
@@ -35,25 +38,6 @@ pub(super) const BASE: &[Allowance] = &[
         "the time, where the host's clock cannot be read without a call",
     ),
     Allowance::any(Call::brk, "the heap grows or shrinks"),
-    Allowance::any(Call::munmap, "a large block of the heap; a thread's stack"),
-    Allowance::when(
-        Call::madvise,
-        &[Condition::is(2, DONTNEED, "advice `MADV_DONTNEED`")],
-        "free memory is given back: the heap's, an ended thread's stack",
-    ),
-    Allowance::any(
-        Call::rt_sigprocmask,
-        "no signal comes while a thread ends or signals another",
-    ),
-    Allowance::any(
-        Call::sigaltstack,
-        "a thread ends: the stack for its signals",
-    ),
-    Allowance::any(Call::gettid, "a panic names its thread"),
-    Allowance::any(
-        Call::restart_syscall,
-        "the kernel goes on with a wait that a stop or an audit has interrupted",
-    ),
 ];
 
 /// The threads whose input has no small bound: the main one and the socket's.
@@ -73,7 +57,27 @@ pub(super) const LARGE: &[Allowance] = &[
     ),
 ];
 
-/// The threads that end before their process does: all but the main one.
+/// The threads that end, or take what has ended apart: all but those that serve queues, which last until the
+/// process ends.
+pub(super) const ENDS: &[Allowance] = &[
+    Allowance::any(Call::close, "what is no longer needed"),
+    Allowance::any(Call::munmap, "a large block of the heap; a thread's stack"),
+    Allowance::when(
+        Call::madvise,
+        &[Condition::is(2, DONTNEED, "advice `MADV_DONTNEED`")],
+        "free memory is given back: the heap's, an ended thread's stack",
+    ),
+    Allowance::any(
+        Call::rt_sigprocmask,
+        "no signal comes while a thread ends or signals another",
+    ),
+    Allowance::any(
+        Call::sigaltstack,
+        "a thread ends: the stack for its signals",
+    ),
+];
+
+/// The threads that end before their process does.
 pub(super) const THREAD: &[Allowance] = &[Allowance::any(Call::exit, "the thread ends")];
 
 /// What a build with debug assertions asks besides.

@@ -20,7 +20,7 @@ use devices::catalog::Needs;
 use devices::syscalls::Allowance;
 use seccompiler::BpfProgram;
 
-use self::base::{BASE, DEBUG, LARGE, THREAD};
+use self::base::{BASE, DEBUG, ENDS, LARGE, THREAD};
 use self::roles::{API, CONSOLE, IO, SOCKET, TERMINAL, VCPU, VMM};
 
 pub use self::install::SandboxError;
@@ -90,6 +90,11 @@ impl Confinement {
         })
     }
 
+    /// Whether threads are confined at all.
+    pub fn is_on(&self) -> bool {
+        self.mode != Mode::Off
+    }
+
     /// Confines the calling thread, for good.
     ///
     /// # Errors
@@ -131,7 +136,10 @@ impl Sandbox {
         if cfg!(debug_assertions) {
             lists.push(DEBUG);
         }
-        if role != Role::Vmm {
+        if role != Role::Io {
+            lists.push(ENDS);
+        }
+        if let Role::Api | Role::Vcpu = role {
             lists.push(THREAD);
         }
         if self.has_terminal {

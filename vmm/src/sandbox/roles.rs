@@ -27,6 +27,15 @@ pub(super) const VMM: &[Allowance] = &[
         "the broker's answer, and the descriptor that comes with it",
     ),
     Allowance::any(Call::getpid, "an order, and what is let go after the start"),
+    Allowance::any(
+        Call::gettid,
+        "what is let go after the start: only the first thread does it",
+    ),
+    Allowance::any(
+        Call::sendmsg,
+        "who started the process is asked for a file, over a socket from then",
+    ),
+    Allowance::any(Call::recvmsg, "the file comes from who started the process"),
     Allowance::any(Call::exit_group, "the process ends"),
 ];
 

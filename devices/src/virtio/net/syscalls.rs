@@ -38,6 +38,10 @@ pub const MMDS: &[Allowance] = &[
         &[Condition::is(3, MAYMOVE, "flags `MREMAP_MAYMOVE`")],
         "net: a large document of the metadata service grows",
     ),
+    Allowance::any(
+        Call::munmap,
+        "net: a large document of the metadata service is no longer needed",
+    ),
 ];
 
 /// Whoever starts or resets a card: a vCPU thread when the driver does, the main thread for all devices.
