@@ -70,7 +70,7 @@ fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
     findings.extend(namespaces::look(process, &threads));
     // No thread stands still for what nobody asked.
     if policy.shows(Section::Syscalls) {
-        findings.extend(filter::look(&mut threads));
+        findings.extend(filter::look(process.number(), &mut threads));
     }
     let found = descriptors::read(process, &threads);
     findings.push(("descriptors", descriptors::judge(&found)));

@@ -11,19 +11,27 @@ const LONGEST_BYTES: u64 = 16 << 20;
 /// A process, as a directory.
 #[derive(Clone, Debug)]
 pub(super) struct Process {
+    number: u32,
     place: PathBuf,
 }
 
 impl Process {
     pub(super) fn new(pid: u32) -> Self {
         Self {
+            number: pid,
             place: Path::new("/proc").join(pid.to_string()),
         }
+    }
+
+    /// Its number, which is its first thread's too.
+    pub(super) fn number(&self) -> u32 {
+        self.number
     }
 
     /// One of its threads.
     pub(super) fn thread(&self, tid: u32) -> Self {
         Self {
+            number: tid,
             place: self.place.join("task").join(tid.to_string()),
         }
     }

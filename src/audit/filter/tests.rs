@@ -64,7 +64,7 @@ fn an_allow_list_has_its_calls_and_no_others() {
     assert_eq!(calls.by_argument, ["ioctl"]);
     assert_eq!((calls.count, calls.x32, calls.i386), (4, 0, 0));
     assert_eq!(calls.rest, ["kill-process"]);
-    assert_eq!(list(&calls).state, State::InForce);
+    assert_eq!(short(&calls).state, State::InForce);
     assert_eq!(ban(&calls).state, State::InForce);
     assert_eq!(foreign(&calls).state, State::InForce);
 }
@@ -113,7 +113,7 @@ fn a_list_that_only_forbids_is_found_out() {
     assert!(calls.dangerous.contains(&"open".to_owned()));
     assert!(calls.x32 > 0);
     assert_eq!(calls.i386, 0);
-    for judge in [list, ban, foreign] {
+    for judge in [short, ban, foreign] {
         assert_eq!(judge(&calls).state, State::Absent);
     }
 }
@@ -144,13 +144,13 @@ fn a_call_that_is_logged_is_let_through() {
     );
     let calls = evaluate(&[filter]).unwrap();
     assert!(calls.rest.is_empty(), "{calls:?}");
-    assert_eq!(list(&calls).state, State::Absent);
+    assert_eq!(short(&calls).state, State::Absent);
 }
 
 #[test]
 fn without_a_filter_nothing_is_refused() {
     let calls = evaluate(&[]).unwrap();
-    assert_eq!(list(&calls).state, State::Absent);
+    assert_eq!(short(&calls).state, State::Absent);
     assert_eq!(ban(&calls).state, State::Absent);
 }
 
@@ -256,6 +256,32 @@ fn a_program_that_the_kernel_does_not_take_is_refused() {
     assert!(!outcomes(&[], CALL).unwrap().refused());
 }
 
+/// As the first thread's list is judged.
+fn short(calls: &Calls) -> Finding {
+    list(calls, most("ravelin", true))
+}
+
+#[test]
+fn a_list_is_judged_by_what_its_thread_is_for() {
+    let of = |count| Calls {
+        count,
+        ..Calls::default()
+    };
+    for (name, is_first, longest) in [
+        ("ravelin", true, 40),
+        ("api", false, 25),
+        ("fc_api", false, 25),
+        ("vcpu11", false, 20),
+        ("fc_vcpu 0", false, 20),
+        ("io0", false, 25),
+        ("vcpu0", true, 40),
+    ] {
+        let state = |count| list(&of(count), most(name, is_first)).state;
+        assert_eq!(state(longest), State::InForce, "{name}");
+        assert_eq!(state(longest + 1), State::Absent, "{name}");
+    }
+}
+
 #[test]
 fn one_thread_without_a_filter_is_a_hole() {
     let threads = [
@@ -271,8 +297,8 @@ fn one_thread_without_a_filter_is_a_hole() {
 #[test]
 fn filters_that_could_not_be_read_are_not_green() {
     let filtered = thread("main", "Seccomp:\t2\n");
-    let found = known_of(&filtered, Some("ptrace is refused"), list);
+    let found = known_of(&filtered, Some("ptrace is refused"), short);
     assert_eq!(found, Finding::not_testable("ptrace is refused"));
     let open = thread("main", "Seccomp:\t0\n");
-    assert_eq!(known_of(&open, None, list).state, State::Absent);
+    assert_eq!(known_of(&open, None, short).state, State::Absent);
 }
