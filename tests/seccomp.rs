@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitCode, Output, Stdio};
 
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
@@ -23,8 +24,16 @@ fn main() -> ExitCode {
     if !kvm {
         eprintln!("seccomp: SKIPPED, all of it: this machine has no /dev/kvm");
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         ("every_thread_has_a_filter", every_thread_has_a_filter),
+        (
+            "a_vm_whose_process_was_stopped_goes_on",
+            a_vm_whose_process_was_stopped_goes_on,
+        ),
+        (
+            "an_audit_finds_every_filter_in_force",
+            an_audit_finds_every_filter_in_force,
+        ),
         (
             "without_filters_no_thread_has_one",
             without_filters_no_thread_has_one,
@@ -176,6 +185,51 @@ fn every_thread_has_a_filter() {
             .all(|(_, count)| count == "1")
     );
     assert!(vm.threads("NoNewPrivs").iter().all(|(_, set)| set == "1"));
+    vm.end();
+}
+
+/// Where each thread waits for something, the kernel has it go on by `restart_syscall`, or tells it.
+fn a_vm_whose_process_was_stopped_goes_on() {
+    let vm = Vm::start(&[]);
+    let pid = Pid::from_child(&vm.process);
+    for _ in 0..20 {
+        kill_process(pid, Signal::STOP).unwrap();
+        let is_stopped = || {
+            let states = vm.threads("State");
+            states.iter().all(|(_, state)| state.starts_with('T'))
+        };
+        while !is_stopped() {
+            std::thread::yield_now();
+        }
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+    vm.end();
+}
+
+/// The audit has each thread stand still, many times over, and reads its filter.
+fn an_audit_finds_every_filter_in_force() {
+    let vm = Vm::start(&[]);
+    let pid = vm.process.id().to_string();
+    let audit = || {
+        let arguments = ["audit", &pid, "--json", "--only", "syscalls"];
+        let output = Command::new(RAVELIN).args(arguments).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let report = audit();
+    for row in report["rows"].as_array().unwrap() {
+        let state = match row["evidence"].as_str() {
+            Some(words) if words.contains("CAP_SYS_ADMIN") => {
+                eprintln!("seccomp: SKIPPED: {words}");
+                "not-testable"
+            }
+            _ if row["id"] == "landlock" => "not-testable",
+            _ => "in-force",
+        };
+        assert_eq!(row["state"], state, "{row:#}");
+    }
+    for _ in 0..20 {
+        assert_eq!(audit()["rows"], report["rows"]);
+    }
     vm.end();
 }
 
