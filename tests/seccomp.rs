@@ -120,7 +120,7 @@ impl Vm {
         });
         fs::write(&config, text.to_string()).unwrap();
         let mut process = Command::new(RAVELIN)
-            .args(["api", "--quiet", "--api-sock"])
+            .args(["api", "--quiet", "--no-jail", "--api-sock"])
             .arg(folder.path().join("socket"))
             .arg("--config")
             .arg(&config)
@@ -246,7 +246,8 @@ fn attack(order: &str, subcommand: &str, options: &[&str]) -> Output {
     let mut command = Command::new(red_team());
     command.env("RAVELIN_REDTEAM", order).stdin(Stdio::null());
     if subcommand == "run" {
-        command.args(["run", "--timeout", "30s", "--mem", "128M", "--kernel"]);
+        command.args(["run", "--no-jail", "--timeout", "30s", "--mem", "128M"]);
+        command.arg("--kernel");
         command
             .arg(payload())
             .args(["--cmdline", "payload=poweroff"]);
@@ -258,7 +259,7 @@ fn attack(order: &str, subcommand: &str, options: &[&str]) -> Output {
         });
         fs::write(&config, text.to_string()).unwrap();
         command
-            .args(["api", "--api-sock"])
+            .args(["api", "--no-jail", "--api-sock"])
             .arg(folder.path().join("socket"));
         command.arg("--config").arg(&config);
     }

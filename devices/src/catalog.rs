@@ -82,6 +82,8 @@ pub struct Needs {
     pub start: &'static [Allowance],
     /// Who updates it: the main thread.
     pub update: &'static [Allowance],
+    /// The same where nobody outside opens what it is given.
+    pub open: &'static [Allowance],
 }
 
 /// What a disk asks for.
@@ -97,6 +99,7 @@ pub fn block_needs(engine: block::Engine) -> Needs {
             block::Engine::Uring => block::syscalls::SYNC,
         },
         update: block::syscalls::UPDATE,
+        open: block::syscalls::OPEN,
         ..Needs::default()
     }
 }
@@ -108,6 +111,7 @@ pub fn net_needs(has_mmds: bool) -> Needs {
         option: if has_mmds { net::syscalls::MMDS } else { &[] },
         start: net::syscalls::START,
         update: net::syscalls::UPDATE,
+        ..Needs::default()
     }
 }
 

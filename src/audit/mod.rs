@@ -20,7 +20,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub(crate) use self::policy::Policy;
-use self::policy::Section;
+use self::policy::{Section, Wall};
 use self::proc::Process;
 use self::report::Seen;
 pub(crate) use self::report::{Finding, Report, Row, State, Subject, Verdict};
@@ -68,9 +68,11 @@ fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
     let mut threads = threads::read(process)?;
     let mut findings = identity::look(process, &threads);
     findings.extend(namespaces::look(process, &threads));
+    findings.push((filter::WALL, filter::look(&threads)));
     // No thread stands still for what nobody asked.
-    if policy.shows(Section::Syscalls) {
-        findings.extend(filter::look(process.number(), &mut threads));
+    let reads = |wall: &Wall| wall.section == Section::Syscalls && wall.id != filter::WALL;
+    if policy.shown().any(reads) {
+        findings.extend(filter::read_back(process.number(), &mut threads));
     }
     let found = descriptors::read(process, &threads);
     findings.push(("descriptors", descriptors::judge(&found)));

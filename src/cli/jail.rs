@@ -3,9 +3,11 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use vmm::sandbox::Mode;
+
 use crate::failure::Failure;
 use crate::jail::Setting;
-use crate::jail::cell::WallSet;
+use crate::jail::cell::{Wall, WallSet};
 use crate::logger;
 use crate::serve::ready::Ready;
 use crate::warden::{Charge, settle};
@@ -25,6 +27,12 @@ pub(crate) struct Args {
     /// Leave walls out, by name, such as ns-net,landlock: for a host that cannot have them
     #[arg(long, hide_short_help = true, value_name = "WALL,...", value_parser = WallSet::all_but, help_heading = JAIL)]
     jail_without: Option<WallSet>,
+    /// Leave the system call filters out, also without a jail: the monitor may then ask the kernel for anything
+    #[arg(long, hide_short_help = true, conflicts_with = "seccomp_log", help_heading = JAIL)]
+    no_seccomp: bool,
+    /// For developers: tell on stderr what the system call filters would kill the monitor for, and do it
+    #[arg(long, hide_short_help = true, help_heading = JAIL)]
+    seccomp_log: bool,
     /// The user that the monitor becomes [default: one of its own, or yourself]
     #[arg(long, hide_short_help = true, value_name = "UID", help_heading = JAIL)]
     jail_uid: Option<u32>,
@@ -74,6 +82,7 @@ impl Args {
             name,
             speaker: None,
             walls,
+            is_watched: self.seccomp_log,
             uid: self.jail_uid,
             gid: self.jail_gid,
             cgroup_parent: self.cgroup_parent.clone(),
@@ -84,6 +93,16 @@ impl Args {
             ready: Ready::default(),
             has_input: true,
             quiet,
+        }
+    }
+
+    /// What becomes of a system call that no filter lists.
+    pub(super) fn seccomp(&self) -> Mode {
+        match self.jail_without {
+            _ if self.seccomp_log => Mode::Watch,
+            _ if self.no_seccomp => Mode::Off,
+            Some(walls) if !walls.has(Wall::Seccomp) => Mode::Off,
+            _ => Mode::Kill,
         }
     }
 
@@ -99,7 +118,12 @@ impl Args {
         }
         if self.no_jail {
             if !quiet {
-                logger::tell("--no-jail: nothing but KVM stands between the guest and this host");
+                logger::tell(match self.seccomp() {
+                    Mode::Kill => {
+                        "--no-jail: nothing but KVM and the system call filters stand between the guest and this host"
+                    }
+                    _ => "--no-jail: nothing but KVM stands between the guest and this host",
+                });
             }
             return Ok(Place::Monitor(Told {
                 term: std::env::var("TERM").ok(),
@@ -107,6 +131,10 @@ impl Args {
             }));
         }
         let walls = self.jail_without.unwrap_or(WallSet::ALL);
+        let walls = match self.seccomp() {
+            Mode::Kill => walls,
+            _ => walls.without(Wall::Seccomp),
+        };
         if !quiet {
             for wall in WallSet::ALL.iter().filter(|wall| !walls.has(*wall)) {
                 logger::tell(&format!(

@@ -18,7 +18,6 @@ mod net;
 mod options;
 mod ps;
 mod run;
-mod sandbox;
 mod size;
 mod style;
 

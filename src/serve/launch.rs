@@ -44,6 +44,8 @@ pub(crate) struct Launch {
     pub(crate) ready: Ready,
     /// What becomes of a system call that no filter lists.
     pub(crate) seccomp: Mode,
+    /// Whether this process is in a cell.
+    pub(crate) in_cell: bool,
     /// What the user is warned of in the log as soon as it is set up.
     pub(crate) warnings: Vec<String>,
 }

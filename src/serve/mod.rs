@@ -113,6 +113,7 @@ fn sandbox(launch: &Launch) -> Sandbox {
     Sandbox {
         mode: launch.seccomp,
         has_socket: true,
+        in_cell: launch.in_cell,
         has_terminal: io::stdin().is_terminal(),
     }
 }

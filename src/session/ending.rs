@@ -11,6 +11,8 @@ use crate::failure::Failure;
 /// Why a VM no longer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
+    /// It was kept from running so late that this process can start nothing any more.
+    Spent,
     /// Its own doing.
     Guest(GuestEnd),
     /// Its time is over, which was this long.
@@ -42,6 +44,11 @@ pub(crate) fn last_word(
     suspicion: &Suspicion,
 ) -> Result<LastWord, Failure> {
     let (text, status) = match ending {
+        Ending::Spent => {
+            return Err(Failure::run(
+                "the guest was kept from running, and this process is confined by now: start it anew",
+            ));
+        }
         Ending::Timeout(time) => (format!("the guest was ended: its {time:?} are over"), 124),
         Ending::Stopped => ("the guest was ended by its user".to_owned(), 130),
         Ending::Signal(signal) if finish.is_none() => (

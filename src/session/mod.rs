@@ -342,6 +342,9 @@ impl Session {
         if mailbox.answer_next(|command| controller.handle(command)) == Delivery::Over {
             return Some(Ending::Unserved);
         }
+        if self.controller.is_spent() {
+            return Some(Ending::Spent);
+        }
         self.take_sink();
         None
     }

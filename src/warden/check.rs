@@ -9,11 +9,13 @@ use crate::jail::cell::{Wall, WallSet};
 /// What stands around every monitor in a cell.
 const ALWAYS: [&str; 1] = ["dumpable"];
 /// What does too, and only root can look at: the kernel shows it to nobody else once a process is not dumpable.
-const SEEN_BY_ROOT: [&str; 2] = ["environment", "descriptors"];
+const SEEN_BY_ROOT: [&str; 2] = ["environment", DESCRIPTORS];
+/// Of a monitor whose calls are watched they are more than a VM's.
+const DESCRIPTORS: &str = "descriptors";
 /// What is told by the monitor's being another user than root.
 const TOLD_BY_USER: [&str; 3] = ["user-map", "group-map", "dumpable"];
 /// What the audit calls what a wall is made of.
-const WALLS: [(Wall, &[&str]); 11] = [
+const WALLS: [(Wall, &[&str]); 12] = [
     (Wall::Root, &["ns-mount", "root"]),
     (Wall::Pid, &["ns-pid"]),
     (Wall::Net, &["ns-net"]),
@@ -25,17 +27,20 @@ const WALLS: [(Wall, &[&str]); 11] = [
     (Wall::Capabilities, &["capabilities"]),
     (Wall::NoNewPrivileges, &["no-new-privs"]),
     (Wall::Memory, &["memory"]),
+    (Wall::Seccomp, &["seccomp"]),
 ];
 
-/// Looks whether the walls stand around the monitor.
+/// Looks whether the walls stand around the monitor; `is_watched` is one whose system calls are told and done.
 ///
 /// # Errors
 /// A sentence: which does not, as the audit says it.
-pub(super) fn stand(monitor: Pid, walls: WallSet) -> Result<(), String> {
+pub(super) fn stand(monitor: Pid, walls: WallSet, is_watched: bool) -> Result<(), String> {
     let wanted = WALLS.iter().filter(|(wall, _)| walls.has(*wall));
     // Root of a user namespace maps its monitor to the one user that it has, which is root in its own eyes.
     let has_another = is_host_root() || !geteuid().is_root();
-    let seen_by_root = SEEN_BY_ROOT.iter().filter(|_| is_host_root());
+    let seen_by_root = SEEN_BY_ROOT
+        .iter()
+        .filter(|id| is_host_root() && !(is_watched && **id == DESCRIPTORS));
     let ids = wanted.flat_map(|(_, ids)| ids.iter());
     let ids = ids.chain(&ALWAYS).chain(seen_by_root);
     let ids = ids.filter(|id| has_another || !TOLD_BY_USER.contains(id));

@@ -41,6 +41,7 @@ pub(super) struct Desk<'a> {
     /// Closed when the monitor has ended or speaks nonsense.
     socket: Option<OwnedFd>,
     walls: WallSet,
+    is_watched: bool,
     directories: Vec<Directory>,
     home: Option<&'a Home>,
     entrance: Option<Entrance>,
@@ -56,6 +57,7 @@ impl<'a> Desk<'a> {
     pub(super) fn new(
         socket: OwnedFd,
         walls: WallSet,
+        is_watched: bool,
         directories: Vec<PathBuf>,
         home: Option<&'a Home>,
         entrance: Option<Entrance>,
@@ -70,6 +72,7 @@ impl<'a> Desk<'a> {
         Self {
             socket: Some(socket),
             walls,
+            is_watched,
             directories: directories.collect(),
             home,
             entrance,
@@ -150,7 +153,7 @@ impl<'a> Desk<'a> {
             limited.map_err(|error| format!("the VM's limits cannot be set: {error}"))?;
         }
         if self.walls.has(Wall::Audit) {
-            check::stand(child.pid, self.walls)?;
+            check::stand(child.pid, self.walls, self.is_watched)?;
         }
         self.is_sealed = true;
         Ok(())

@@ -64,6 +64,8 @@ pub(crate) struct Charge {
     pub(crate) speaker: Option<String>,
     /// The walls that are to stand.
     pub(crate) walls: WallSet,
+    /// Whether the system calls that its filters do not list are told and done.
+    pub(crate) is_watched: bool,
     /// Who the monitor is to be, in place of whom it would be.
     pub(crate) uid: Option<u32>,
     /// Its group.
@@ -179,6 +181,7 @@ fn with_home(
     let desk = Desk::new(
         ours,
         charge.walls,
+        charge.is_watched,
         charge.directories,
         home,
         entrance,

@@ -15,7 +15,7 @@ use crate::process::{Piped, kvm, last_line, run, stderr, stdout, until};
 use crate::support::{RAVELIN, in_an_empty_dev};
 
 /// The walls that every host of these tests has, as the audit calls them.
-const WALLS: &str = "capabilities,no-new-privs,dumpable,untraced,environment,namespaces,descriptors,memory,rlimit-core,\
+const WALLS: &str = "capabilities,no-new-privs,seccomp,dumpable,untraced,environment,namespaces,descriptors,memory,rlimit-core,\
                      rlimit-nofile,rlimit-nproc,rlimit-memlock";
 /// How often a start is broken off, each time a little later.
 const KILLS: u32 = 100;
@@ -168,6 +168,50 @@ fn a_wall_that_cannot_be_had_stops_the_start() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(stdout(&output), "");
     assert!(last_line(&output).contains("label"), "{output:?}");
+}
+
+#[test]
+fn a_monitor_whose_guest_may_not_run_ends_having_said_why() {
+    if !kvm() || !geteuid().is_root() {
+        eprintln!("SKIPPED: only root's monitors surely have limits");
+        return;
+    }
+    let kernel = idle().kernel();
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("vm.json");
+    let boot = serde_json::json!({ "boot-source": { "kernel_image_path": kernel.path() } });
+    fs::write(&config, boot.to_string()).unwrap();
+    let output = Command::new(RAVELIN)
+        .args(["api", "--cgroup", "pids.max=none", "--config"])
+        .arg(config)
+        .arg("--api-sock")
+        .arg(folder.path().join("socket"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(stdout(&output), "");
+    assert!(
+        last_line(&output).contains("limits cannot be set"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn watched_calls_and_a_jail_go_together() {
+    if !kvm() {
+        return;
+    }
+    let kernel = Guest::default().leave_status(7).power_off().kernel();
+    let kernel = kernel.path().to_str().unwrap();
+    let output = run(["--kernel", kernel, "--seccomp-log"]);
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    assert!(
+        stderr(&output).contains("without the wall seccomp"),
+        "{output:?}"
+    );
+    // Nothing that a guest makes a monitor do is missing on the lists.
+    assert!(!stderr(&output).contains("is not listed"), "{output:?}");
 }
 
 #[test]

@@ -19,8 +19,22 @@ use super::threads::{Thread, over};
 /// Filters, and what they let through.
 type Known = (Vec<Vec<Instruction>>, Result<Calls, String>);
 
-/// Each wall of the section, looked at, of the process whose first thread is `first`; what the filters let through is kept with each thread.
-pub(super) fn look(first: u32, threads: &mut [Thread]) -> Vec<(&'static str, Finding)> {
+/// The wall that stands without a look at what the filters say.
+pub(super) const WALL: &str = "seccomp";
+
+/// Whether every thread has filters. The kernel's own threads in the process never run its code.
+pub(super) fn look(threads: &[Thread]) -> Finding {
+    let own: Vec<_> = threads
+        .iter()
+        .filter(|thread| !thread.in_kernel)
+        .cloned()
+        .collect();
+    over(&own, mode)
+}
+
+/// Reads the filters of each thread of the process whose first thread is `first`, and judges what they let through, which is
+/// kept with each thread.
+pub(super) fn read_back(first: u32, threads: &mut [Thread]) -> Vec<(&'static str, Finding)> {
     let mut faults = Vec::new();
     let mut known: Vec<Known> = Vec::new();
     let held = hold_signals();
@@ -46,7 +60,6 @@ pub(super) fn look(first: u32, threads: &mut [Thread]) -> Vec<(&'static str, Fin
     let wall =
         |judge: fn(&Calls) -> Finding| over(&own, |thread| known_of(thread, fault(thread), judge));
     vec![
-        ("seccomp", over(threads, mode)),
         ("syscall-list", lists),
         ("syscall-ban", wall(ban)),
         ("syscall-abi", wall(foreign)),

@@ -7,7 +7,6 @@ use clap::ArgAction;
 use log::LevelFilter;
 
 use crate::cli::jail::{Place, Told};
-use crate::cli::sandbox::Walls;
 use crate::cli::{inherited, jail, size, vm_name};
 use crate::failure::Failure;
 use crate::jail::cell::WallSet;
@@ -82,8 +81,6 @@ pub(crate) struct Args {
     /// Append metrics to a file or fifo, as JSON, a line a minute
     #[arg(long, alias = "metrics-path", value_name = "FILE", help_heading = RUN)]
     metrics_file: Option<PathBuf>,
-    #[command(flatten)]
-    walls: Walls,
     /// Print help: a summary with -h, everything with --help
     #[arg(short, long, action = ArgAction::Help, help_heading = RUN)]
     help: Option<bool>,
@@ -215,13 +212,9 @@ impl Args {
             metrics_path: self.metrics_file,
             times: ProcessTimes::default(),
             ready,
-            seccomp: self.walls.seccomp(),
-            warnings: self
-                .walls
-                .warning()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            seccomp: self.jail.seccomp(),
+            in_cell: told.in_cell,
+            warnings: Vec::new(),
         })
     }
 

@@ -16,7 +16,6 @@ use super::grammar::{ArgError, Given, Grammar, Request, help, text};
 use super::id::instance_id;
 use super::print;
 use crate::api::FIRECRACKER_VERSION;
-use crate::cli::sandbox;
 use crate::failure::{Failure, chain};
 use crate::logger;
 use crate::serve::launch::{
@@ -204,6 +203,7 @@ fn read(given: &Given) -> Result<Launch, Refusal> {
         // A service manager's socket is not Firecracker's to use.
         ready: Ready::default(),
         seccomp: seccomp(given),
+        in_cell: false,
         warnings: warnings(given),
     })
 }
@@ -213,7 +213,13 @@ fn warnings(given: &Given) -> Vec<String> {
     if given.has("enable-pci") {
         warnings.push("--enable-pci: this version has no PCI: all devices are on MMIO".to_owned());
     }
-    warnings.extend(sandbox::warning(seccomp(given)).map(str::to_owned));
+    if seccomp(given) == Mode::Off {
+        warnings.push(
+            "--no-seccomp: no system call is forbidden to this process: whoever breaks out of the guest may ask the \
+             kernel for anything"
+                .to_owned(),
+        );
+    }
     warnings
 }
 

@@ -11,7 +11,6 @@ use vmm::sandbox::Sandbox;
 
 use crate::cli::disk::Disk;
 use crate::cli::net::Net;
-use crate::cli::sandbox::Walls;
 use crate::cli::{jail, size, vm_name};
 
 /// Boot a guest and give its console
@@ -101,8 +100,6 @@ pub(crate) struct Args {
     /// Append log lines to a file, with the time of day, and not to stderr
     #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub(super) log_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) walls: Walls,
     /// Print help: a summary with -h, everything with --help
     #[arg(short, long, action = ArgAction::Help, help_heading = RUN)]
     help: Option<bool>,
@@ -181,11 +178,12 @@ impl Args {
         self.name.clone().unwrap_or_else(unnamed)
     }
 
-    /// How the process is confined.
-    pub(super) fn sandbox(&self) -> Sandbox {
+    /// How the process is confined, which is in a cell or not.
+    pub(super) fn sandbox(&self, in_cell: bool) -> Sandbox {
         Sandbox {
-            mode: self.walls.seccomp(),
+            mode: self.jail.seccomp(),
             has_socket: self.api_sock.is_some(),
+            in_cell,
             has_terminal: io::stdin().is_terminal(),
         }
     }

@@ -60,12 +60,9 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     let mut spec = config::spec(args)?;
     config::tell_of_terminal(&mut spec, args, told.term.as_deref()).map_err(Failure::usage)?;
     let mut draft = Draft::new(spec, args.protocol.into()).map_err(Failure::usage)?;
-    let sandbox = args.sandbox();
+    let sandbox = args.sandbox(told.in_cell);
     draft.confine(sandbox);
     failure::panic_in_words_of(sandbox.mode);
-    if let Some(warning) = args.walls.warning() {
-        log::warn!("{warning}");
-    }
     let id = told.name.clone().unwrap_or_else(|| args.id());
     let open = |path: &PathBuf| Door::open(&id, Face::Ravelin, Socket::at(path));
     let (door, mailbox) = args.api_sock.as_ref().map(open).transpose()?.unzip();

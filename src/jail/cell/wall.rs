@@ -34,12 +34,14 @@ pub(crate) enum Wall {
     Label,
     /// Landlock: no file, no port, no signal.
     Landlock,
+    /// A filter of system calls for each thread, by its role.
+    Seccomp,
     /// The self-check before the guest's first instruction.
     Audit,
 }
 
 /// Every wall, its name on the command line, and what is missing without it.
-const TABLE: [(Wall, &str, &str); 15] = [
+const TABLE: [(Wall, &str, &str); 16] = [
     (Wall::Root, "root", "it sees the host's files"),
     (Wall::Pid, "ns-pid", "it sees the host's processes"),
     (Wall::Net, "ns-net", "it reaches the host's network"),
@@ -85,6 +87,11 @@ const TABLE: [(Wall, &str, &str); 15] = [
         Wall::Landlock,
         "landlock",
         "one wall less between it and files",
+    ),
+    (
+        Wall::Seccomp,
+        "seccomp",
+        "it may ask the kernel for anything",
     ),
     (Wall::Audit, "audit", "nobody looks whether its walls stand"),
 ];

@@ -36,6 +36,8 @@ pub struct Draft {
     pub(super) times_boot: bool,
     /// How the process is confined before the guest runs.
     pub(super) sandbox: Sandbox,
+    /// Whether the calling thread was confined for a start, which then failed.
+    pub(super) is_spent: bool,
     /// Whether something was set that a snapshot brings itself.
     has_boot_resources: bool,
 }

@@ -99,6 +99,11 @@ impl Controller {
         }
     }
 
+    /// Whether a start has failed so late that this process is confined already, and can start nothing any more.
+    pub fn is_spent(&self) -> bool {
+        matches!(&self.state, State::Draft(draft) if draft.is_spent)
+    }
+
     /// The machine, to be ended.
     pub fn live_mut(&mut self) -> Option<&mut Live> {
         match &mut self.state {
@@ -156,7 +161,7 @@ impl Controller {
     /// Builds the machine and lets it run. A VM that runs already goes on.
     ///
     /// # Errors
-    /// [`StartError`]; the description may be mended and started again.
+    /// [`StartError`]; the description may be mended and started again, unless the VM [is spent](Self::is_spent).
     pub fn start(&mut self) -> Result<(), Box<StartError>> {
         if let State::Draft(draft) = &mut self.state {
             let live = draft.start(&self.mmds, &mut self.parcels, &mut *self.host)?;

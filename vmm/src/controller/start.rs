@@ -82,7 +82,8 @@ impl Draft {
     /// Files are opened before KVM is: a mistake in a path costs no VM.
     ///
     /// # Errors
-    /// [`StartError`], with everything undone: the draft may be mended and started again.
+    /// [`StartError`], with everything undone: the draft may be mended and started again, unless this thread is confined
+    /// by then.
     pub(super) fn start(
         &mut self,
         mmds: &Mmds,
@@ -115,9 +116,10 @@ impl Draft {
         )?;
         log::debug!("loaded what the guest boots from");
         devices.confine(&confinement)?;
+        confinement.enter(Role::Vmm)?;
+        self.is_spent = confinement.is_on();
         host.may_run(plan.memory.mib(), plan.vcpus.get().into())
             .map_err(StartError::MayNotRun)?;
-        confinement.enter(Role::Vmm)?;
         guest.resume()?;
         log::debug!("the guest runs");
         Ok(Live::new(self, guest, devices, ends))

@@ -21,7 +21,7 @@ use devices::syscalls::Allowance;
 use seccompiler::BpfProgram;
 
 use self::base::{BASE, DEBUG, ENDS, LARGE, THREAD};
-use self::roles::{API, CONSOLE, IO, SOCKET, TERMINAL, VCPU, VMM};
+use self::roles::{ALONE, API, CELL, CONSOLE, IO, TERMINAL, VCPU, VMM};
 
 pub use self::install::SandboxError;
 
@@ -57,6 +57,8 @@ pub struct Sandbox {
     pub mode: Mode,
     /// Whether the VM has a socket, through which it may be changed while it runs.
     pub has_socket: bool,
+    /// Whether somebody outside opens and removes files for it.
+    pub in_cell: bool,
     /// Whether a terminal may be raw, and must be put back.
     pub has_terminal: bool,
 }
@@ -153,9 +155,15 @@ impl Sandbox {
                     lists.push(CONSOLE);
                 }
                 lists.extend(devices.clone().map(|needs| needs.start));
+                if self.in_cell {
+                    lists.push(CELL);
+                }
                 if self.has_socket {
-                    lists.push(SOCKET);
-                    lists.extend(devices.map(|needs| needs.update));
+                    lists.extend(devices.clone().map(|needs| needs.update));
+                }
+                if self.has_socket && !self.in_cell {
+                    lists.push(ALONE);
+                    lists.extend(devices.map(|needs| needs.open));
                 }
             }
             Role::Api => lists.extend([API, LARGE]),

@@ -18,24 +18,11 @@ pub(super) const VMM: &[Allowance] = &[
         )],
         "whether a file that is closed is the one that was locked",
     ),
-    Allowance::any(
-        Call::sendmsg,
-        "a jailed monitor asks the broker outside for a file",
-    ),
-    Allowance::any(
-        Call::recvmsg,
-        "the broker's answer, and the descriptor that comes with it",
-    ),
     Allowance::any(Call::getpid, "an order, and what is let go after the start"),
     Allowance::any(
         Call::gettid,
         "what is let go after the start: only the first thread does it",
     ),
-    Allowance::any(
-        Call::sendmsg,
-        "who started the process is asked for a file, over a socket from then",
-    ),
-    Allowance::any(Call::recvmsg, "the file comes from who started the process"),
     Allowance::any(Call::exit_group, "the process ends"),
 ];
 
@@ -60,8 +47,20 @@ pub(super) const TERMINAL: &[Allowance] = &[
     ),
 ];
 
-/// The main thread of a VM with a socket.
-pub(super) const SOCKET: &[Allowance] = &[
+/// The main thread of a VM in a cell.
+pub(super) const CELL: &[Allowance] = &[
+    Allowance::any(
+        Call::sendmsg,
+        "who stands outside of the cell is asked: whether the guest may run, for a file",
+    ),
+    Allowance::any(
+        Call::recvmsg,
+        "the answer, and the descriptor that comes with it",
+    ),
+];
+
+/// The main thread of a VM with a socket that is in no cell: there is nobody outside to look after its names.
+pub(super) const ALONE: &[Allowance] = &[
     Allowance::any(
         Call::statx,
         "whether the file of the socket, or of the VM's name, is the one that was made",
@@ -106,7 +105,7 @@ pub(super) const API: &[Allowance] = &[
     ),
     Allowance::any(
         Call::recvmsg,
-        "a request, and the descriptors that come with it; what a refused client still sends",
+        "a request, and the descriptors that come with it",
     ),
     Allowance::when(Call::sendto, &[NO_ADDRESS], "an answer"),
     Allowance::when(

@@ -18,32 +18,44 @@ const UPDATE: &str = "RAVELIN_UPDATE_SYSCALLS";
 const BEGIN: &str = "<!-- system calls: made by a test -->\n";
 const END: &str = "<!-- end of system calls -->\n";
 
-fn sandbox(has_socket: bool) -> Sandbox {
+/// A VM with everything but what is said here: whether it has a socket, and whether it is in a cell.
+fn sandbox((has_socket, in_cell): (bool, bool)) -> Sandbox {
     Sandbox {
         mode: Mode::Kill,
         has_socket,
+        in_cell,
         has_terminal: true,
     }
 }
 
+const KINDS: [(bool, bool); 4] = [(false, false), (true, false), (false, true), (true, true)];
+/// What `ravelin api` starts.
+const USUAL: (bool, bool) = (true, true);
+
 /// What a release allows.
-fn allowed(role: Role, has_socket: bool, needs: &[Needs]) -> Vec<Allowance> {
-    let mut list = sandbox(has_socket).allowances(role, needs);
+fn allowed(role: Role, kind: (bool, bool), needs: &[Needs]) -> Vec<Allowance> {
+    let mut list = sandbox(kind).allowances(role, needs);
     list.retain(|allowance| !DEBUG.contains(allowance));
     list
 }
 
-fn calls(role: Role, has_socket: bool, needs: &[Needs]) -> BTreeSet<&'static str> {
-    let list = allowed(role, has_socket, needs);
+/// What every kind of VM allows.
+fn everywhere(role: Role, needs: &[Needs]) -> Vec<Allowance> {
+    let lists = KINDS.map(|kind| sandbox(kind).allowances(role, needs));
+    lists.concat()
+}
+
+fn calls(role: Role, kind: (bool, bool), needs: &[Needs]) -> BTreeSet<&'static str> {
+    let list = allowed(role, kind, needs);
     list.iter().map(|allowance| allowance.call.name).collect()
 }
 
 #[test]
 fn few_system_calls_are_allowed_with_a_disk_and_a_card() {
     let needs = [block_needs(Engine::Sync), net_needs(false)];
-    for has_socket in [false, true] {
+    for kind in KINDS {
         for (role, most) in ROLES.into_iter().zip([40, 25, 20, 19]) {
-            let calls = calls(role, has_socket, &needs);
+            let calls = calls(role, kind, &needs);
             assert!(calls.len() <= most, "{role}: {} {calls:?}", calls.len());
         }
     }
@@ -58,8 +70,8 @@ fn no_thread_may_start_connect_trace_or_become_anything() {
         rng_needs(),
     ];
     for role in ROLES {
-        for has_socket in [false, true] {
-            let calls = calls(role, has_socket, &everything);
+        for kind in KINDS {
+            let calls = calls(role, kind, &everything);
             for name in [
                 "clone",
                 "clone3",
@@ -76,7 +88,8 @@ fn no_thread_may_start_connect_trace_or_become_anything() {
                 assert!(!calls.contains(name), "{role}: {name}");
             }
             let opens = calls.contains("openat");
-            assert_eq!(opens, role == Role::Vmm && has_socket, "{role}");
+            let is_alone = kind == (true, false);
+            assert_eq!(opens, role == Role::Vmm && is_alone, "{role}");
         }
     }
 }
@@ -85,7 +98,7 @@ fn no_thread_may_start_connect_trace_or_become_anything() {
 fn every_rule_has_its_reason_and_its_words() {
     let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
     for role in ROLES {
-        for rule in sandbox(true).allowances(role, &everything) {
+        for rule in everywhere(role, &everything) {
             assert!(rule.why.len() > 5, "{rule:?}");
             let words = rule.conditions.iter();
             assert!(words.clone().all(|it| it.words.len() > 5), "{rule:?}");
@@ -97,7 +110,7 @@ fn every_rule_has_its_reason_and_its_words() {
 fn a_call_whose_arguments_count_is_never_allowed_whatever_they_are() {
     let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
     for role in ROLES {
-        for rule in sandbox(true).allowances(role, &everything) {
+        for rule in everywhere(role, &everything) {
             let counts = [
                 "fallocate",
                 "fcntl",
@@ -129,14 +142,19 @@ fn tables() -> String {
     let (net, mmds, rng) = (net_needs(false), net_needs(true), rng_needs());
     let whole = [block, uring, mmds, rng];
     let mut text = String::new();
-    let counts = ROLES.map(|role| calls(role, true, &[block, net]).len());
-    let all = ROLES.map(|role| calls(role, true, &whole).len());
+    let counts = ROLES.map(|role| calls(role, USUAL, &[block, net]).len());
+    let all = ROLES.map(|role| calls(role, USUAL, &whole).len());
     let [vmm, api, vcpu, io] = counts;
     let _ = writeln!(
         text,
         "Distinct system calls with a disk (`sync`) and a network card: vmm {vmm}, api {api}, vcpu {vcpu}, io {io}; \
-         with everything that a VM can have: vmm {}, api {}, vcpu {}, io {}.\n",
-        all[0], all[1], all[2], all[3]
+         with everything that a VM can have: vmm {}, api {}, vcpu {}, io {}. Without a cell (`--no-jail`, `firecracker`) \
+         the main thread of the first has {}.\n",
+        all[0],
+        all[1],
+        all[2],
+        all[3],
+        calls(Role::Vmm, (true, false), &[block, net]).len()
     );
     text.push_str("| call | rule | threads | why |\n| --- | --- | --- | --- |\n");
     for ((name, rule, why), roles) in rows(&whole) {
@@ -152,11 +170,11 @@ type Row = (&'static str, String, &'static str);
 fn rows(needs: &[Needs]) -> BTreeMap<Row, Vec<Role>> {
     let mut rows: BTreeMap<Row, Vec<Role>> = BTreeMap::new();
     for role in ROLES {
-        for has_socket in [false, true] {
-            if role == Role::Api && !has_socket {
+        for kind in KINDS {
+            if role == Role::Api && !kind.0 {
                 continue;
             }
-            for rule in allowed(role, has_socket, needs) {
+            for rule in allowed(role, kind, needs) {
                 let words: Vec<_> = rule.conditions.iter().map(|it| it.words).collect();
                 let row = (rule.call.name, words.join(", "), rule.why);
                 let roles = rows.entry(row).or_default();

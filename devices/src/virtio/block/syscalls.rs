@@ -52,17 +52,19 @@ const SET_TIMER: Allowance = Allowance::any(
     "block: a request that waits for its limits",
 );
 
-/// Whoever gives a disk another file (`PATCH /drives`).
+/// Whoever gives a disk another file (`PATCH /drives`), where nobody else opens it.
+pub const OPEN: &[Allowance] = &[Allowance::when(
+    Call::openat,
+    &[Condition::int(
+        2,
+        Test::Without(MAKES_FILES),
+        "without `O_CREAT`, `O_TRUNC`, `O_APPEND`, `O_TMPFILE`",
+    )],
+    "block: a new file for a disk",
+)];
+
+/// Whoever gives a disk another file, and limits.
 pub const UPDATE: &[Allowance] = &[
-    Allowance::when(
-        Call::openat,
-        &[Condition::int(
-            2,
-            Test::Without(MAKES_FILES),
-            "without `O_CREAT`, `O_TRUNC`, `O_APPEND`, `O_TMPFILE`",
-        )],
-        "block: a new file for a disk",
-    ),
     Allowance::any(Call::fstat, "block: what kind of file it is"),
     Allowance::any(Call::statx, "block: what kind of file it is"),
     Allowance::any(

@@ -13,6 +13,8 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// A connection and its client.
 fn pair() -> (Connection, UnixStream) {
     let (ours, theirs) = UnixStream::pair().unwrap();
+    // As a server's client is.
+    ours.set_nonblocking(true).unwrap();
     let fd = OwnedFd::from(ours);
     let peer = Peer::of(&fd).unwrap();
     (Connection::new(fd, peer, &Limits::default()), theirs)
