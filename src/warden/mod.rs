@@ -15,6 +15,7 @@ mod desk;
 mod ends;
 mod inside;
 mod keeper;
+mod kernel_log;
 mod landlock;
 mod rights;
 mod words;
