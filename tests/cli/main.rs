@@ -3,6 +3,9 @@
 
 mod api;
 mod audit;
+#[expect(dead_code, reason = "this test only leaves descriptors with it")]
+#[path = "../guests/api/client.rs"]
+mod client;
 mod completions;
 mod ctl;
 mod fake;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
+use crate::client;
 use crate::fake::{Place, RAVELIN, json_of, stderr};
 use crate::guest::{Guest, Kernel};
 use crate::real::Api;
@@ -165,6 +167,24 @@ fn a_disk_gets_another_file_and_limits() {
         stderr(&output).contains("the VM refused (400): "),
         "{output:?}"
     );
+}
+
+#[test]
+fn a_disk_gets_a_file_that_was_passed_as_a_descriptor() {
+    if !kvm() {
+        return;
+    }
+    let vm = start();
+    let larger = vm.place.path().join("larger");
+    let file = fs::File::create_new(&larger).unwrap();
+    file.set_len(2 << 20).unwrap();
+    let socket = vm.place.socket("web");
+    let line = "PUT /ravelin/fds/larger";
+    client::ask(&socket, line, None, &[file.as_fd()]).done();
+    let drive = json!({ "drive_id": "data", "path_on_host": "fd:larger" });
+    client::ask(&socket, "PATCH /drives/data", Some(&drive), &[]).done();
+    let config = json_of(&vm.place.ravelin(&["ctl", "web", "config"]));
+    assert_eq!(config["drives"][0]["path_on_host"], "fd:larger");
 }
 
 #[test]

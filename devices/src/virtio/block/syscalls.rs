@@ -84,6 +84,11 @@ pub const UPDATE: &[Allowance] = &[
         &[Condition::is(1, SETFL, "command `F_SETFL`")],
         "block: a read may wait again",
     ),
+    Allowance::when(
+        Call::fcntl,
+        &[Condition::is(1, DUPFD_CLOEXEC, "command `F_DUPFD_CLOEXEC`")],
+        "block: a descriptor that was passed stays until its copy is in use",
+    ),
 ];
 
 const PUNCH_HOLE: u64 = 0x02 | KEEP_SIZE;
@@ -93,6 +98,7 @@ const KEEP_SIZE: u64 = 0x01;
 const ENABLE_RINGS: u64 = 12;
 const GETFL: u64 = 3;
 const SETFL: u64 = 4;
+const DUPFD_CLOEXEC: u64 = 1030;
 /// `O_CREAT | O_TRUNC | O_APPEND`, and the bit that tells `O_TMPFILE` from `O_DIRECTORY`.
 const MAKES_FILES: u64 = 0o100 | 0o1000 | 0o2000 | 0o20_000_000;
 
@@ -108,6 +114,7 @@ mod tests {
         assert_eq!(ZERO_RANGE, bits(libc::FALLOC_FL_ZERO_RANGE | keep));
         assert_eq!(GETFL, bits(libc::F_GETFL));
         assert_eq!(SETFL, bits(libc::F_SETFL));
+        assert_eq!(DUPFD_CLOEXEC, bits(libc::F_DUPFD_CLOEXEC));
         let temporary = libc::O_TMPFILE & !libc::O_DIRECTORY;
         let made = libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | temporary;
         assert_eq!(MAKES_FILES, bits(made));
