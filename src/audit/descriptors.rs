@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::proc::Process;
 use super::report::Finding;
+use super::shared::{Shared, share};
 use super::threads::Thread;
 
 /// An open file of the process.
@@ -34,14 +35,17 @@ enum Class {
     Foreign,
 }
 
-/// Reads every descriptor, of every thread: a thread may have a table of its own (unshare(2), `CLONE_FILES`).
+/// Reads every descriptor, of every thread that has a table of its own (unshare(2), `CLONE_FILES`).
 /// One that is closed meanwhile is left out.
 ///
 /// # Errors
 /// When the descriptors cannot be listed.
 pub(super) fn read(process: &Process, threads: &[Thread]) -> io::Result<Vec<Descriptor>> {
     let mut found = of(process)?;
-    for thread in threads {
+    let others = threads
+        .iter()
+        .filter(|thread| !share(Shared::Files, process.number(), thread.tid));
+    for thread in others {
         let own = match of(&process.thread(thread.tid)) {
             // The thread has ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

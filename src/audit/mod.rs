@@ -14,6 +14,7 @@ mod policy;
 mod proc;
 mod report;
 mod rlimits;
+mod shared;
 mod threads;
 
 use std::io;

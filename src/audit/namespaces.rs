@@ -4,6 +4,7 @@ use std::io;
 
 use super::proc::Process;
 use super::report::Finding;
+use super::shared::{Shared, share};
 use super::threads::{Thread, over};
 
 /// The walls and the kernel's names (namespaces(7)).
@@ -36,7 +37,12 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
         .collect();
     found.push(("user-map", map(&process.text("uid_map"))));
     found.push(("group-map", map(&process.text("gid_map"))));
-    let judge = |thread: &Thread| root(&process.thread(thread.tid).text("mountinfo"));
+    let first = root(&process.text("mountinfo"));
+    // What shares root and working directory has its mounts as well.
+    let judge = |thread: &Thread| match share(Shared::Places, process.number(), thread.tid) {
+        true => first.clone(),
+        false => root(&process.thread(thread.tid).text("mountinfo")),
+    };
     found.push(("root", over(threads, judge)));
     found
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The longest file that is read: what is longer is refused, since half of it would prove nothing.
 const LONGEST_BYTES: u64 = 16 << 20;
+/// Most files are shorter.
+const USUAL_BYTES: usize = 8 << 10;
 
 /// A process, as a directory.
 #[derive(Clone, Debug)]
@@ -71,7 +73,8 @@ impl Process {
 
 /// The content of a file.
 pub(super) fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most are shorter, and then read at once.
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
     let read = File::open(path)?
         .take(LONGEST_BYTES + 1)
         .read_to_end(&mut bytes)?;

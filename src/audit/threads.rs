@@ -140,18 +140,24 @@ pub(super) fn read(process: &Process) -> io::Result<Vec<Thread>> {
     let mut threads = Vec::new();
     for tid in process.numbers("task")? {
         let thread = process.thread(tid);
-        let (Ok(name), Ok(status)) = (thread.text("comm"), thread.text("status")) else {
+        let Ok(status) = thread.text("status") else {
             continue;
         };
         threads.push(Thread {
             tid,
-            name: name.trim_end().to_owned(),
+            name: name(&status),
             status: Status::parse(&status),
             syscalls: None,
             in_kernel: thread.text("stat").is_ok_and(|stat| in_kernel(&stat)),
         });
     }
     Ok(threads)
+}
+
+/// The name on the first line of a status file.
+fn name(status: &str) -> String {
+    let first = status.lines().next().unwrap_or_default();
+    first.strip_prefix("Name:\t").unwrap_or_default().to_owned()
 }
 
 /// One finding over all threads: **a hole in one is a hole in all, and one that is silent proves nothing**.
@@ -218,6 +224,7 @@ pub(super) mod tests {
                     CapInh:\t0\nCapPrm:\t1\nCapEff:\t2\nCapBnd:\t000001ffffffffff\nCapAmb:\t0\nNoNewPrivs:\t1\n\
                     Seccomp:\t2\nSeccomp_filters:\t3\n";
         let status = Status::parse(text);
+        assert_eq!(name(text), "x");
         assert_eq!(status.uid, Some([1, 2, 3, 4]));
         assert_eq!(status.groups, Some(vec![7, 8]));
         assert_eq!(status.capabilities.unwrap().bounding, (1 << 41) - 1);

@@ -1,14 +1,19 @@
 //! What this process may, beyond an ordinary user.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
 /// Whether this process is the host's root. Root of a user namespace, as in a rootless container, is an ordinary user
 /// outside of it: it has the ids that were given to it, and files and cgroups of its own at most.
 pub(super) fn is_host_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    geteuid().is_root() && is_of_all_ids(&map)
+    /// It does not change.
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        geteuid().is_root() && is_of_all_ids(&map)
+    })
 }
 
 /// Whether a map of ids (user_namespaces(7)) is that of the host: every id is itself.
