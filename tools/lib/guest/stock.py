@@ -11,7 +11,15 @@ from guest import debian
 
 FORMAT = "1"
 # virtio over mmio with its devices, and the ACPI power button as an input device. ext4 is built in.
-MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "virtio-rng", "button", "evdev"]
+MODULES = [
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio-rng",
+    "vmw_vsock_virtio_transport",
+    "button",
+    "evdev",
+]
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
 
 
