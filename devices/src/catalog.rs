@@ -8,7 +8,7 @@ use crate::io_thread::IoHandle;
 use crate::mmds;
 use crate::syscalls::Allowance;
 use crate::virtio::DeviceType;
-use crate::virtio::{Core, block, net, rng};
+use crate::virtio::{Core, block, net, rng, vsock};
 
 /// A device to build: its config, and what was opened for it.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub enum Spec {
     Net(net::Config, net::Tap, Option<mmds::Attachment>),
     /// An entropy source.
     Rng(rng::Config),
+    /// A socket between guest and host, and its sockets on the host.
+    Vsock(vsock::Config, vsock::Host),
 }
 
 /// A new setting for a device that may be running.
@@ -52,6 +54,9 @@ pub enum BuildError {
     /// The entropy source.
     #[error(transparent)]
     Rng(#[from] rng::Error),
+    /// The socket between guest and host.
+    #[error(transparent)]
+    Vsock(#[from] vsock::Error),
     /// The kernel grants no eventfd.
     #[error("cannot make an eventfd: {0}")]
     EventFd(io::Error),
@@ -84,6 +89,8 @@ pub struct Needs {
     pub update: &'static [Allowance],
     /// The same where nobody outside opens what it is given.
     pub open: &'static [Allowance],
+    /// Who ends the VM, where nobody outside clears up: the main thread.
+    pub end: &'static [Allowance],
 }
 
 /// What a disk asks for.
@@ -123,6 +130,20 @@ pub fn rng_needs() -> Needs {
     }
 }
 
+/// What a vsock device asks for that connects itself to the sockets that the guest calls, or has it done.
+pub fn vsock_needs(connects: bool) -> Needs {
+    Needs {
+        worker: vsock::syscalls::WORKER,
+        option: match connects {
+            true => vsock::syscalls::CONNECTS,
+            false => vsock::syscalls::LINE,
+        },
+        start: vsock::syscalls::START,
+        end: vsock::syscalls::END,
+        ..Needs::default()
+    }
+}
+
 impl Spec {
     /// What the device will ask of the kernel.
     pub fn needs(&self) -> Needs {
@@ -130,6 +151,7 @@ impl Spec {
             Self::Block(config, _) => block_needs(config.engine),
             Self::Net(_, _, attachment) => net_needs(attachment.is_some()),
             Self::Rng(_) => rng_needs(),
+            Self::Vsock(_, host) => vsock_needs(host.connects()),
         }
     }
 
@@ -155,6 +177,9 @@ impl Spec {
                 Core::new(net, ram, io, interrupt)
             }
             Self::Rng(config) => Core::new(rng::Rng::new(&config)?, ram, io, interrupt),
+            Self::Vsock(config, host) => {
+                Core::new(vsock::Vsock::new(&config, host)?, ram, io, interrupt)
+            }
         }
         .map_err(BuildError::EventFd)
     }

@@ -151,6 +151,22 @@ impl IoVecs {
         })
     }
 
+    /// `sendmsg(2)` from the buffers to a connected socket, which neither waits nor raises SIGPIPE; the bytes sent.
+    ///
+    /// # Errors
+    /// What the kernel said, with EINTR already retried.
+    pub fn send(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        // SAFETY: a message of zeros is one without address and anything beside it.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = self.list.as_ptr().cast_mut();
+        message.msg_iovlen = self.list.len();
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+        retry(|| {
+            // SAFETY: as in `preadv`; the kernel does not write to the list.
+            unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) }
+        })
+    }
+
     fn count(&self) -> libc::c_int {
         libc::c_int::try_from(self.list.len()).unwrap_or(libc::c_int::MAX)
     }

@@ -28,6 +28,19 @@ pub trait Way: fmt::Debug + Send + Sync {
     /// A sentence.
     fn tap(&self, name: &str, mtu: u16) -> Result<OwnedFd, String>;
 
+    /// Makes a Unix socket at `path` that listens, for a VM's vsock device. Its file is the other one's to remove.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    fn listen(&self, path: &Path) -> io::Result<OwnedFd>;
+
+    /// Lays a line to who connects for this process to the sockets at `path`, `_` and a port
+    /// ([`crate::virtio::vsock::Operator`]).
+    ///
+    /// # Errors
+    /// When there is none.
+    fn lay_line(&self, path: &Path) -> io::Result<OwnedFd>;
+
     /// Why this host cannot run guests, as who sees it finds; `None` when nothing stands in the way.
     fn explain(&self) -> Option<String>;
 

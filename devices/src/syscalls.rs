@@ -178,6 +178,7 @@ calls! {
     read = SYS_read;
     readlink = SYS_readlink;
     readv = SYS_readv;
+    recvfrom = SYS_recvfrom;
     recvmsg = SYS_recvmsg;
     restart_syscall = SYS_restart_syscall;
     rt_sigaction = SYS_rt_sigaction;

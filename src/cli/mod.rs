@@ -20,6 +20,7 @@ mod ps;
 mod run;
 mod size;
 mod style;
+mod vsock;
 
 use std::env;
 use std::ffi::{OsStr, OsString};

@@ -5,6 +5,9 @@
 //! is opened but disk images in the directories that the user has named for that: plain files and block devices, for
 //! reading and writing only, never made, never through a symbolic link, and straight in the directory, which was opened
 //! at the start. That is no way out: what can be had so was given to the VM by its user's own word.
+//!
+//! A guest's vsock device calls sockets of the host by their ports while it runs. For that there is a line of its own,
+//! laid before the guest runs, whose path cannot be changed after: all that is asked on it is a number.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,6 +16,7 @@ use std::path::{Path, PathBuf, absolute};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 use vmm::open::open_tap;
+use vmm::vsock::{Bound, Operator, bind_at};
 
 use super::check;
 use super::words::{Answer, Ask, Needs, receive, send};
@@ -46,6 +50,10 @@ pub(super) struct Desk<'a> {
     home: Option<&'a Home>,
     entrance: Option<Entrance>,
     ready: Ready,
+    /// The file of the socket that was made for the VM's vsock device.
+    bound: Option<Bound>,
+    /// Where it calls.
+    operator: Option<Operator>,
     /// How often the host was examined: outside of the VM's limits, so not as often as a guest likes.
     explanations: u32,
     /// Whether the guest may run.
@@ -77,6 +85,8 @@ impl<'a> Desk<'a> {
             home,
             entrance,
             ready,
+            bound: None,
+            operator: None,
             explanations: 0,
             is_sealed: false,
         }
@@ -85,6 +95,20 @@ impl<'a> Desk<'a> {
     /// Readable when something is asked.
     pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Readable when the guest calls a socket of the host.
+    pub(super) fn line(&self) -> Option<BorrowedFd<'_>> {
+        self.operator.as_ref().map(Operator::line)
+    }
+
+    /// Answers one call, without waiting for anybody.
+    pub(super) fn connect(&mut self) {
+        let answered = self.operator.as_ref().map(Operator::answer);
+        if let Some(Err(_)) = answered {
+            // The device is gone, or the monitor speaks nonsense.
+            self.operator = None;
+        }
     }
 
     /// Answers one question.
@@ -115,6 +139,11 @@ impl<'a> Desk<'a> {
                 Err(error) => (Answer::Refused(error), None),
             },
             Ask::Tap { .. } => (refused("a VM that runs gets no tap"), None),
+            Ask::Listen { .. } | Ask::Line { .. } if self.is_sealed => {
+                (refused("a VM that runs gets no socket"), None)
+            }
+            Ask::Listen { path } => opened(self.listen(Path::new(&path))),
+            Ask::Line { path } => opened(self.lay_line(Path::new(&path))),
             Ask::Socket => opened(self.listener()),
             Ask::Ready => {
                 self.ready.announce();
@@ -139,11 +168,25 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Makes a socket that listens, in place of the one that was made before.
+    fn listen(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
+        let path = absolute(path).map_err(number)?;
+        let (socket, bound) = bind_at(&path).map_err(number)?;
+        self.bound = Some(bound);
+        Ok(socket)
+    }
+
+    /// Lays a line, in place of the one that was laid before.
+    fn lay_line(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
+        let path = absolute(path).map_err(number)?;
+        let (operator, line) = Operator::lay(path).map_err(number)?;
+        self.operator = Some(operator);
+        Ok(line)
+    }
+
     fn listener(&self) -> Result<OwnedFd, Errno> {
         let entrance = self.entrance.as_ref().ok_or(Errno::NOENT)?;
-        entrance
-            .copy()
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        entrance.copy().map_err(number)
     }
 
     /// The guest may run, within limits and behind walls that stand.
@@ -201,6 +244,11 @@ impl<'a> Desk<'a> {
 
 fn refused(why: &str) -> Answer {
     Answer::Refused(why.to_owned())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn number(error: std::io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 fn opened(result: Result<OwnedFd, Errno>) -> (Answer, Option<OwnedFd>) {

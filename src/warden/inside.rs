@@ -151,6 +151,18 @@ impl Way for Outside {
         matches!(asked, Some((Answer::Done, _)))
     }
 
+    fn listen(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = path.as_os_str().to_owned();
+        warden()
+            .ok_or(Errno::ACCESS)?
+            .ask_for(&Ask::Listen { path })
+    }
+
+    fn lay_line(&self, path: &Path) -> io::Result<OwnedFd> {
+        let path = path.as_os_str().to_owned();
+        warden().ok_or(Errno::ACCESS)?.ask_for(&Ask::Line { path })
+    }
+
     fn explain(&self) -> Option<String> {
         match warden()?.ask(&Ask::Explain) {
             Ok((Answer::Sentence(sentence), _)) => sentence,

@@ -22,7 +22,7 @@ mod words;
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -302,9 +302,8 @@ fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Resul
             PollFd::new(&child.process, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
         ];
-        if let Some(socket) = desk.socket() {
-            fds.push(PollFd::from_borrowed_fd(socket, PollFlags::IN));
-        }
+        let asked = listen_to(&mut fds, desk.socket());
+        let called = listen_to(&mut fds, desk.line());
         let soon = Timespec {
             tv_sec: 0,
             tv_nsec: TAKING * 1_000_000,
@@ -316,8 +315,11 @@ fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Resul
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);
-        if ready.get(2) == Some(&true) {
+        if asked.is_some_and(|at| ready[at]) {
             desk.answer(child);
+        }
+        if called.is_some_and(|at| ready[at]) {
+            desk.connect();
         }
         if ready.get(1) == Some(&true) {
             waiting.extend(std::iter::from_fn(|| signals.next_raw()));
@@ -326,4 +328,11 @@ fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Resul
             return ends::reap(child);
         }
     }
+}
+
+/// Polls `fd` too, if there is one; its place.
+fn listen_to<'a>(fds: &mut Vec<PollFd<'a>>, fd: Option<BorrowedFd<'a>>) -> Option<usize> {
+    let at = fds.len();
+    fds.push(PollFd::from_borrowed_fd(fd?, PollFlags::IN));
+    Some(at)
 }

@@ -28,6 +28,10 @@ pub(crate) enum Ask {
     },
     /// A tap; an MTU of 0 is the one that it has.
     Tap { name: String, mtu: u16 },
+    /// A socket that listens at this path, for the VM's vsock device.
+    Listen { path: OsString },
+    /// A line for connections to this path, `_`, and a port.
+    Line { path: OsString },
     /// The socket that was made for the API.
     Socket,
     /// That the API accepts.

@@ -226,7 +226,7 @@ impl Model {
     }
 
     fn start(&mut self) -> Answer {
-        let cannot_be_built = self.balloon.is_some() || self.vsock;
+        let cannot_be_built = self.balloon.is_some();
         match self.kernel {
             None => Refused("Start microvm error: Cannot start microvm without kernel"),
             Some(Kernel::Good) if !cannot_be_built => {

@@ -171,7 +171,6 @@ fn a_configuration_without_end_is_refused() {
 #[test]
 fn a_device_that_this_version_cannot_build_is_named() {
     for (key, value) in [
-        ("vsock", r#"{"guest_cid": 3, "uds_path": "v.sock"}"#),
         ("balloon", r#"{"amount_mib": 1, "deflate_on_oom": false}"#),
         ("pmem", r#"[{"id": "a", "path_on_host": "p"}]"#),
         ("memory-hotplug", r#"{"total_size_mib": 128}"#),

@@ -39,3 +39,6 @@ pub use devices::outside;
 
 /// The metadata service.
 pub use devices::mmds;
+
+/// The socket between guest and host.
+pub use devices::virtio::vsock;

@@ -20,6 +20,8 @@ pub enum DeviceType {
     Block = 2,
     /// Entropy source, §5.4.
     Rng = 4,
+    /// Socket between guest and host, §5.10.
+    Vsock = 19,
 }
 
 /// What a device lends to its worker for the time between DRIVER_OK and stop.

@@ -268,6 +268,11 @@ impl Driver {
         head
     }
 
+    /// The descriptor that the next chain of a queue begins with.
+    pub(crate) fn next_descriptor(&self, queue: usize) -> u16 {
+        self.rings[queue].next_descriptor
+    }
+
     /// Writes one descriptor of a queue's own table.
     pub(crate) fn set_descriptor(&mut self, queue: usize, index: u16, descriptor: Descriptor) {
         let address = self.rings[queue].table() + 16 * u64::from(index);

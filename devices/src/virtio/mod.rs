@@ -9,6 +9,7 @@ pub mod net;
 mod poll;
 pub mod queue;
 pub mod rng;
+pub mod vsock;
 
 #[cfg(test)]
 pub(crate) mod contract;

@@ -20,7 +20,7 @@ const ABOUT: &str = "The paths without /ravelin are Firecracker's API, wire for 
     with a body or 204 without one. One that is not gets 400 with a sentence, leaves the VM as it was, and the next \
     right one works; this is so for a path that is not there too. What HTTP itself has against a request is answered \
     with 400 and `error` for `fault_message`: Firecracker's bytes, with a line break that strict JSON readers refuse. \
-    A described vsock device, balloon, pmem device or memory to plug is checked and shown, and refused at \
+    A described balloon, pmem device or memory to plug is checked and shown, and refused at \
     InstanceStart.";
 
 /// The description.

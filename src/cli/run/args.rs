@@ -11,6 +11,7 @@ use vmm::sandbox::Sandbox;
 
 use crate::cli::disk::Disk;
 use crate::cli::net::Net;
+use crate::cli::vsock::Vsock;
 use crate::cli::{jail, size, vm_name};
 
 /// Boot a guest and give its console
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// A network card on a tap: tap=NAME[,OPTION...]; may be given again
     #[arg(long, value_name = "NET", value_parser = Net::parse)]
     pub(super) net: Vec<Net>,
+    /// Sockets between guest and host, behind this one: PATH[,cid=N]
+    #[arg(long, value_name = "VSOCK", value_parser = Vsock::parse)]
+    pub(super) vsock: Option<Vsock>,
     /// Guest memory, such as 512M or 2G [default: 512M]
     #[arg(
         long,
@@ -139,6 +143,12 @@ Options of a network card:
   rx-bw=SIZE, rx-pps=N    limits per second on what the guest receives
   tx-bw=SIZE, tx-pps=N    limits per second on what the guest sends
 A tap that does not exist is made, and removed when the guest has ended.
+
+Sockets between guest and host (AF_VSOCK in the guest):
+  PATH        a unix socket that is made: who connects says `CONNECT PORT` first
+              and is joined to the guest's PORT; the guest's connections to PORT
+              of the host (context id 2) come to the unix socket PATH_PORT
+  cid=N       the guest's context id, from 3 on [default: 3]
 
 On the console, when stdin is a terminal:
   Ctrl-A x  end the guest at once

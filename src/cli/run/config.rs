@@ -57,6 +57,9 @@ fn apply_devices(spec: &mut Spec, args: &Args) {
         });
         drives.push(disk.into_drive(&id));
     }
+    if let Some(vsock) = args.vsock.clone() {
+        spec.vsock = Some(vsock.into_device());
+    }
     for net in args.net.iter().cloned() {
         let cards = &mut spec.network_interfaces;
         let id = free_id("eth", cards.len(), |id| {

@@ -44,9 +44,9 @@ pub enum CommandError {
     /// Persistent memory that is not there.
     #[error("Pmem config error: {0}")]
     PmemUpdate(#[source] UpdateError),
-    /// The vsock device.
+    /// The vsock device's description or its socket.
     #[error("Vsock config error: {0}")]
-    Vsock(#[source] SpecError),
+    Vsock(#[source] OpenError),
     /// The balloon's description.
     #[error("Balloon config error: {0}")]
     Balloon(#[source] SpecError),

@@ -6,7 +6,7 @@ use crate::open::{OpenError, Opened, Parcels};
 use crate::sandbox::Sandbox;
 use crate::spec::{
     BootSource, CpuTemplate, Drive, MachineConfig, MachinePatch, NetworkInterface, Pmem, Spec,
-    SpecError,
+    SpecError, Vsock,
 };
 
 use super::start::command_line;
@@ -103,9 +103,7 @@ impl Draft {
                 .network(&card, parcels)
                 .map_err(CommandError::Network)?,
             Setting::Pmem(pmem) => self.pmem(pmem).map_err(CommandError::Pmem)?,
-            Setting::Vsock(vsock) => self
-                .change(|spec| spec.vsock = Some(vsock), Spec::validate_planned)
-                .map_err(CommandError::Vsock)?,
+            Setting::Vsock(vsock) => self.vsock(&vsock, parcels).map_err(CommandError::Vsock)?,
             Setting::Balloon(balloon) => self
                 .change(|spec| spec.balloon = Some(balloon), Spec::validate_planned)
                 .map_err(CommandError::Balloon)?,
@@ -190,6 +188,16 @@ impl Draft {
         spec.validate_network()?;
         spec.validate_count()?;
         self.opened.card(card, before.as_ref(), parcels)?;
+        self.spec = spec;
+        Ok(())
+    }
+
+    fn vsock(&mut self, vsock: &Vsock, parcels: &mut Parcels) -> Result<(), OpenError> {
+        let mut spec = self.spec.clone();
+        let before = spec.vsock.replace(vsock.clone());
+        spec.validate_vsock()?;
+        spec.validate_count()?;
+        self.opened.vsock(vsock, before.as_ref(), parcels)?;
         self.spec = spec;
         Ok(())
     }

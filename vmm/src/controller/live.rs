@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use devices::catalog::Update;
-use devices::virtio::block;
+use devices::virtio::{block, vsock};
 
 use super::Draft;
 use crate::arch::x86_64::reset_by_panic;
@@ -29,11 +29,13 @@ pub struct Live {
     /// Which files the disks are, under their ids.
     disk_files: BTreeMap<String, FileId>,
     phase: Phase,
+    /// The file of the vsock device's socket, if it is to be removed at the end.
+    _vsock_file: Option<vsock::Bound>,
 }
 
 impl Live {
     /// A machine that runs, as `draft` describes it.
-    pub(super) fn new(draft: &Draft, guest: Guest, devices: Devices, ends: Ends) -> Self {
+    pub(super) fn new(draft: &mut Draft, guest: Guest, devices: Devices, ends: Ends) -> Self {
         Self {
             guest,
             devices,
@@ -41,6 +43,7 @@ impl Live {
             spec: draft.spec.clone(),
             disk_files: draft.opened.disk_files(),
             phase: Phase::Running,
+            _vsock_file: draft.opened.vsock_file(),
         }
     }
 

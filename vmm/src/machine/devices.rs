@@ -18,7 +18,7 @@ use devices::legacy::serial::{self, Serial};
 use devices::mmds::Mmds;
 use devices::virtio::mmio::{self, Mmio};
 use devices::virtio::net::MacAddr;
-use devices::virtio::rng;
+use devices::virtio::{rng, vsock};
 use vm_memory::Address;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -186,6 +186,21 @@ impl Devices {
             backends.push(Backend {
                 id: "entropy".to_owned(),
                 spec: catalog::Spec::Rng(config),
+            });
+        }
+        if let Some(vsock) = &spec.vsock {
+            let host = opened.vsock_host(vsock, parcels)?;
+            log::info!(
+                "vsock: context id {}, socket {}",
+                vsock.guest_cid,
+                vsock.uds_path
+            );
+            let config = vsock::Config {
+                guest_cid: vsock.guest_cid,
+            };
+            backends.push(Backend {
+                id: "vsock".to_owned(),
+                spec: catalog::Spec::Vsock(config, host),
             });
         }
         Ok(backends)

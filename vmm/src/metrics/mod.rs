@@ -182,6 +182,7 @@ fn kind(device: DeviceType) -> Kind {
         DeviceType::Block => Kind::Block,
         DeviceType::Net => Kind::Net,
         DeviceType::Rng => Kind::Entropy,
+        DeviceType::Vsock => Kind::Vsock,
     }
 }
 

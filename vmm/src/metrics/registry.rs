@@ -5,9 +5,9 @@ use std::sync::Arc;
 use devices::legacy::metrics::{I8042Metrics, SerialMetrics};
 use devices::metrics::{Audience, Figure, Group};
 use devices::mmds;
-use devices::virtio::{block, net, rng};
+use devices::virtio::{block, net, rng, vsock};
 
-use super::lacking::{BALLOON, INTERRUPTS, MEMORY_HOTPLUG, PMEM, VSOCK};
+use super::lacking::{BALLOON, INTERRUPTS, MEMORY_HOTPLUG, PMEM};
 use super::process::Process;
 use super::sum::{add, since, without_extremes};
 use super::vcpu::Vcpu;
@@ -21,6 +21,8 @@ pub enum Kind {
     Net,
     /// The entropy source.
     Entropy,
+    /// The socket between guest and host.
+    Vsock,
     /// The metadata service.
     Mmds,
     /// The serial port.
@@ -87,7 +89,7 @@ impl Registry {
             of::<Vcpu>("vcpu", Kind::Vcpu),
             own("vmm", &process.vmm),
             own("signals", &process.signals),
-            lacking("vsock", || VSOCK.figures()),
+            of::<vsock::Metrics>("vsock", Kind::Vsock),
             of::<rng::Metrics>("entropy", Kind::Entropy),
             lacking("pmem", || PMEM.figures()),
             Section::new("interrupts", Some(Kind::Interrupt), || INTERRUPTS.figures()),
@@ -215,7 +217,7 @@ impl Section {
             Kind::Net => Some("interface"),
             Kind::Interrupt => Some("device"),
             Kind::Vcpu => Some("vcpu"),
-            Kind::Entropy | Kind::Mmds | Kind::Uart | Kind::I8042 => None,
+            Kind::Entropy | Kind::Vsock | Kind::Mmds | Kind::Uart | Kind::I8042 => None,
         }
     }
 

@@ -14,6 +14,7 @@ use std::path::Path;
 use devices::outside;
 use devices::virtio::block;
 use devices::virtio::net::{Mtu, Tap, TapError, TapName};
+use devices::virtio::vsock;
 
 use rustix::fs::OFlags;
 
@@ -21,7 +22,7 @@ pub use parcels::{DepositError, Parcels};
 
 use crate::boot::{BootError, CommandLineError, FileFault, ImageFile};
 use crate::host;
-use crate::spec::{BootSource, Drive, NetworkInterface, SpecError, is_passed};
+use crate::spec::{BootSource, Drive, NetworkInterface, SpecError, Vsock, is_passed};
 
 /// Why something that was described cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,9 @@ pub enum OpenError {
     /// The tap behind a network card.
     #[error("Open tap device failed: {0}")]
     Tap(#[from] TapError),
+    /// The sockets behind the vsock device.
+    #[error(transparent)]
+    Vsock(#[from] vsock::SocketError),
     /// No descriptor was passed under this name.
     #[error(
         "no descriptor was passed under the name `{0}`: send it first, with PUT /ravelin/fds/{0}"
@@ -135,6 +139,7 @@ pub(crate) struct Opened {
     images: Option<(ImageFile, Option<ImageFile>)>,
     disks: BTreeMap<String, File>,
     taps: BTreeMap<String, Tap>,
+    vsock: Option<(vsock::Host, Option<vsock::Bound>)>,
 }
 
 impl Opened {
@@ -261,6 +266,45 @@ impl Opened {
         let tap = self.taps[&card.iface_id].as_fd().try_clone_to_owned();
         tap.map(Tap::from)
             .map_err(|reason| copy_failed(card.host_dev_name.as_str(), reason))
+    }
+
+    /// Makes the socket behind `vsock`, or takes the one that was passed, in place of the one of before. That one stays
+    /// if it is the same, or if the new one cannot be had.
+    pub(crate) fn vsock(
+        &mut self,
+        vsock: &Vsock,
+        before: Option<&Vsock>,
+        parcels: &mut Parcels,
+    ) -> Result<(), OpenError> {
+        let path = Path::new(&vsock.uds_path);
+        let is_same = before.is_some_and(|old| old.uds_path == vsock.uds_path);
+        let host = match parcels.copy(path)? {
+            Some(parcel) => (vsock::Host::adopt(path, parcel)?, None),
+            None if is_same && self.vsock.is_some() => return Ok(()),
+            None => again_if(vsock::SocketError::is_busy, || vsock::Host::bind(path))?,
+        };
+        parcels.spend(path);
+        self.vsock = Some(host);
+        Ok(())
+    }
+
+    /// The file of the socket behind the vsock device, if this process has made it: whoever takes it keeps it.
+    pub(crate) fn vsock_file(&mut self) -> Option<vsock::Bound> {
+        self.vsock.as_mut()?.1.take()
+    }
+
+    /// A copy of the sockets behind `vsock`, as [`Opened::images`].
+    pub(crate) fn vsock_host(
+        &mut self,
+        vsock: &Vsock,
+        parcels: &mut Parcels,
+    ) -> Result<vsock::Host, OpenError> {
+        if self.vsock.is_none() {
+            self.vsock(vsock, None, parcels)?;
+        }
+        let (host, _) = self.vsock.as_ref().expect("the sockets are open");
+        host.try_clone()
+            .map_err(|reason| copy_failed(&vsock.uds_path, reason))
     }
 }
 

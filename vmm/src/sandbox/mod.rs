@@ -155,8 +155,9 @@ impl Sandbox {
                     lists.push(CONSOLE);
                 }
                 lists.extend(devices.clone().map(|needs| needs.start));
-                if self.in_cell {
-                    lists.push(CELL);
+                match self.in_cell {
+                    true => lists.push(CELL),
+                    false => lists.extend(devices.clone().map(|needs| needs.end)),
                 }
                 if self.has_socket {
                     lists.extend(devices.clone().map(|needs| needs.update));

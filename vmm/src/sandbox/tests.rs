@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use devices::catalog::{Needs, block_needs, net_needs, rng_needs};
+use devices::catalog::{Needs, block_needs, net_needs, rng_needs, vsock_needs};
 use devices::syscalls::Allowance;
 use devices::virtio::block::Engine;
 
@@ -68,6 +68,7 @@ fn no_thread_may_start_connect_trace_or_become_anything() {
         block_needs(Engine::Uring),
         net_needs(true),
         rng_needs(),
+        vsock_needs(false),
     ];
     for role in ROLES {
         for kind in KINDS {
@@ -94,9 +95,36 @@ fn no_thread_may_start_connect_trace_or_become_anything() {
     }
 }
 
+/// A VM with everything that needs a rule.
+fn everything() -> [Needs; 5] {
+    [
+        block_needs(Engine::Uring),
+        net_needs(true),
+        rng_needs(),
+        vsock_needs(false),
+        vsock_needs(true),
+    ]
+}
+
+#[test]
+fn a_vsock_device_outside_of_a_cell_connects_to_unix_sockets_alone() {
+    for role in ROLES {
+        let list = everywhere(role, &[vsock_needs(true)]);
+        let sockets = list.iter().filter(|rule| rule.call.name == "socket");
+        let is_unix = |rule: &&Allowance| {
+            rule.conditions
+                .iter()
+                .any(|it| it.words.contains("AF_UNIX"))
+        };
+        let (all, unix) = (sockets.clone().count(), sockets.filter(is_unix).count());
+        let expected = usize::from(role == Role::Io) * KINDS.len();
+        assert_eq!((all, unix), (expected, expected), "{role}");
+    }
+}
+
 #[test]
 fn every_rule_has_its_reason_and_its_words() {
-    let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
+    let everything = everything();
     for role in ROLES {
         for rule in everywhere(role, &everything) {
             assert!(rule.why.len() > 5, "{rule:?}");
@@ -108,7 +136,7 @@ fn every_rule_has_its_reason_and_its_words() {
 
 #[test]
 fn a_call_whose_arguments_count_is_never_allowed_whatever_they_are() {
-    let everything = [block_needs(Engine::Uring), net_needs(true), rng_needs()];
+    let everything = everything();
     for role in ROLES {
         for rule in everywhere(role, &everything) {
             let counts = [
@@ -122,7 +150,9 @@ fn a_call_whose_arguments_count_is_never_allowed_whatever_they_are() {
                 "mmap",
                 "mremap",
                 "openat",
+                "recvfrom",
                 "sendto",
+                "socket",
                 "tgkill",
             ];
             let free = rule.conditions.is_empty();
@@ -140,10 +170,12 @@ fn tables() -> String {
     let block = block_needs(Engine::Sync);
     let uring = block_needs(Engine::Uring);
     let (net, mmds, rng) = (net_needs(false), net_needs(true), rng_needs());
-    let whole = [block, uring, mmds, rng];
+    let vsock = [vsock_needs(false), vsock_needs(true)];
+    let whole = [block, uring, mmds, rng, vsock[0], vsock[1]];
     let mut text = String::new();
     let counts = ROLES.map(|role| calls(role, USUAL, &[block, net]).len());
-    let all = ROLES.map(|role| calls(role, USUAL, &whole).len());
+    // In a cell nobody connects.
+    let all = ROLES.map(|role| calls(role, USUAL, &whole[..5]).len());
     let [vmm, api, vcpu, io] = counts;
     let _ = writeln!(
         text,

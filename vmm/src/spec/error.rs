@@ -117,7 +117,7 @@ pub enum SpecError {
     /// The devices do not fit.
     #[error("{count} devices were asked for and the machine has {max} interrupt lines for them")]
     TooManyDevices {
-        /// Drives, network interfaces and the entropy source together.
+        /// Drives, network interfaces, the entropy source and the vsock device together.
         count: usize,
         /// The most.
         max: usize,

@@ -13,6 +13,7 @@ mod planned;
 mod serial;
 #[cfg(test)]
 mod tests;
+mod vsock;
 
 use std::collections::{HashMap, HashSet};
 
@@ -33,8 +34,9 @@ pub use error::SpecError;
 pub use logger::{BadLogLevel, LogLevel, LoggerConfig};
 pub use machine::{HugePages, MachineConfig, MachinePatch};
 pub use metrics::MetricsConfig;
-pub use planned::{Balloon, MemoryHotplug, Pmem, Vsock};
+pub use planned::{Balloon, MemoryHotplug, Pmem};
 pub use serial::Serial;
+pub use vsock::Vsock;
 
 /// The most vCPUs a machine has.
 pub const MAX_VCPUS: u8 = 32;
@@ -136,6 +138,7 @@ impl Spec {
         self.validate_drives()?;
         self.validate_network()?;
         self.validate_mmds()?;
+        self.validate_vsock()?;
         self.validate_planned()?;
         self.validate_count()?;
         self.planned()
@@ -161,12 +164,19 @@ impl Spec {
     /// Checks that there is an interrupt line for each device.
     pub(crate) fn validate_count(&self) -> Result<(), SpecError> {
         let max = crate::arch::x86_64::layout::MMIO_GSIS.len();
-        let count =
-            self.drives.len() + self.network_interfaces.len() + usize::from(self.entropy.is_some());
+        let count = self.drives.len()
+            + self.network_interfaces.len()
+            + usize::from(self.entropy.is_some())
+            + usize::from(self.vsock.is_some());
         if count > max {
             return Err(SpecError::TooManyDevices { count, max });
         }
         Ok(())
+    }
+
+    /// Checks the socket between guest and host.
+    pub(crate) fn validate_vsock(&self) -> Result<(), SpecError> {
+        self.vsock.iter().try_for_each(Vsock::validate)
     }
 
     /// Checks the devices that cannot be built yet.
@@ -175,7 +185,6 @@ impl Spec {
         self.balloon
             .iter()
             .try_for_each(|one| one.validate(memory))?;
-        self.vsock.iter().try_for_each(Vsock::validate)?;
         self.memory_hotplug
             .iter()
             .try_for_each(MemoryHotplug::validate)?;
@@ -187,7 +196,6 @@ impl Spec {
     fn planned(&self) -> Option<&'static str> {
         [
             (self.balloon.is_some(), "a balloon"),
-            (self.vsock.is_some(), "a vsock device"),
             (!self.pmem.is_empty(), "a pmem device"),
             (self.memory_hotplug.is_some(), "memory to plug"),
         ]

@@ -5,10 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{RateLimiter, SpecError};
 
-/// The least context id of a guest: 0 to 2 are the hypervisor's, the local machine's and the host's
-/// (virtio 1.2 §5.10.4).
-const LEAST_CID: u32 = 3;
-
 /// A memory balloon (virtio 1.2 §5.5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -27,22 +23,6 @@ pub struct Balloon {
     /// Whether the guest reports free pages by itself.
     #[serde(default)]
     pub free_page_reporting: bool,
-}
-
-/// A socket between guest and host (virtio 1.2 §5.10).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Vsock {
-    /// The guest's context id, from 3 on.
-    #[cfg_attr(feature = "schema", schemars(range(min = LEAST_CID)))]
-    pub guest_cid: u32,
-    /// The unix socket on the host's side.
-    pub uds_path: String,
-    /// Deprecated: a name, which is ignored.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schemars(extend("deprecated" = true)))]
-    pub vsock_id: Option<String>,
 }
 
 /// Persistent memory over a file (virtio 1.2 §5.19).
@@ -105,18 +85,6 @@ impl Balloon {
     }
 }
 
-impl Vsock {
-    pub(super) fn validate(&self) -> Result<(), SpecError> {
-        if self.guest_cid < LEAST_CID {
-            return Err(SpecError::Cid(self.guest_cid));
-        }
-        if self.uds_path.is_empty() {
-            return Err(SpecError::NoVsockPath);
-        }
-        Ok(())
-    }
-}
-
 impl Pmem {
     pub(super) fn validate(&self) -> Result<(), SpecError> {
         if self.path_on_host.is_empty() {
@@ -173,18 +141,6 @@ mod tests {
         ] {
             let checked = hotplug(total, slot, block).validate();
             assert_eq!(checked.is_ok(), ok, "{total} {slot} {block}");
-        }
-    }
-
-    #[test]
-    fn a_guest_has_a_context_id_from_3_on() {
-        for (cid, ok) in [(0, false), (2, false), (3, true), (u32::MAX, true)] {
-            let vsock = Vsock {
-                guest_cid: cid,
-                uds_path: "v.sock".to_owned(),
-                vsock_id: None,
-            };
-            assert_eq!(vsock.validate().is_ok(), ok, "{cid}");
         }
     }
 

@@ -171,7 +171,6 @@ fn a_device_that_cannot_be_built_yet_is_named() {
             r#"{"balloon": {"amount_mib": 1, "deflate_on_oom": true}}"#,
             "balloon",
         ),
-        (r#"{"vsock": {"guest_cid": 3, "uds_path": "v"}}"#, "vsock"),
         (r#"{"pmem": [{"id": "a", "path_on_host": "p"}]}"#, "pmem"),
         (r#"{"memory-hotplug": {"total_size_mib": 128}}"#, "plug"),
         (
