@@ -13,7 +13,12 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
     let owner = fs::metadata(process.path("environ")).map(|found| found.uid());
     let enforces = proc::text("/sys/fs/selinux/enforce".as_ref()).ok();
     let of_thread = |thread: &Thread| {
-        let current = process.thread(thread.tid).text("attr/current");
+        let text = |file| process.thread(thread.tid).text(file);
+        // The first is that of whichever module comes first; a kernel may have another before AppArmor.
+        let current = text("attr/current").or_else(|error| {
+            let apparmor = text("attr/apparmor/current");
+            apparmor.map_err(|_| error)
+        });
         label(&current, enforces.as_deref())
     };
     vec![
@@ -178,10 +183,11 @@ fn label(current: &io::Result<String>, selinux_enforces: Option<&str>) -> Findin
         }
         Err(error) => return Finding::unreadable("/proc/PID/attr/current", error),
     };
-    let is_context = label.split(':').count() >= 3;
-    match (is_context, selinux_enforces) {
+    // `user:role:type`, and a range.
+    let kind = label.split(':').nth(2);
+    match (kind.is_some(), selinux_enforces) {
         _ if label.is_empty() => Finding::absent("no label"),
-        _ if label.contains("unconfined") => Finding::absent(format!("{label}: no confinement")),
+        _ if is_free(kind.unwrap_or(label)) => Finding::absent(format!("{label}: no confinement")),
         (true, Some("1")) => Finding::in_force(format!("{label}, enforced")),
         (true, Some(_)) => Finding::absent(format!("{label}, but SELinux only warns"))
             .advised("let it enforce: sudo setenforce 1"),
@@ -196,6 +202,12 @@ fn label(current: &io::Result<String>, selinux_enforces: Option<&str>) -> Findin
         }
         (false, _) => Finding::not_testable(format!("{label}: not known whether it is enforced")),
     }
+}
+
+/// Whether a type of SELinux's, or a profile, confines nothing: those of shells, of services without one of their own,
+/// and of the kernel and the first process (refpolicy `unconfined.te`, `kernel.te`, `init.te`).
+fn is_free(name: &str) -> bool {
+    name.contains("unconfined") || ["kernel_t", "init_t", "initrc_t"].contains(&name)
 }
 
 #[cfg(test)]
@@ -294,6 +306,14 @@ mod tests {
             found("unconfined_u:unconfined_r:unconfined_t:s0", Some("1")),
             State::Absent
         );
+        let of_a_shells = "unconfined_u:unconfined_r:ravelin_vm_t:s0:c1,c2";
+        assert_eq!(found(of_a_shells, Some("1")), State::InForce);
+        for free in [
+            "system_u:system_r:kernel_t:s0",
+            "u:r:unconfined_service_t:s0",
+        ] {
+            assert_eq!(found(free, Some("1")), State::Absent, "{free}");
+        }
         assert_eq!(found("ravelin (enforce)\n", None), State::InForce);
         assert_eq!(found("ravelin (complain)\n", None), State::Absent);
         assert_eq!(found("unconfined\n", None), State::Absent);

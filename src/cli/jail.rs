@@ -8,6 +8,7 @@ use vmm::sandbox::Mode;
 use crate::failure::Failure;
 use crate::jail::Setting;
 use crate::jail::cell::{Wall, WallSet};
+use crate::jail::label::Wish;
 use crate::logger;
 use crate::serve::ready::Ready;
 use crate::warden::{Charge, settle};
@@ -45,9 +46,12 @@ pub(crate) struct Args {
     /// A limit in place of the usual one, such as memory.max=2G; may be given again
     #[arg(long, hide_short_help = true, value_name = "FILE=VALUE", value_parser = setting, help_heading = JAIL)]
     cgroup: Vec<Setting>,
-    /// The monitor's label, where a security module is active
-    #[arg(long, hide_short_help = true, value_name = "LABEL", help_heading = JAIL)]
+    /// The monitor's SELinux context [default: type ravelin_vm_t with two categories of its own, if its policy is loaded]
+    #[arg(long, hide_short_help = true, value_name = "LABEL", conflicts_with = "no_jail", help_heading = JAIL)]
     selinux_label: Option<String>,
+    /// The monitor's AppArmor profile [default: ravelin-monitor, if it is loaded]
+    #[arg(long, hide_short_help = true, value_name = "NAME", conflicts_with_all = ["no_jail", "selinux_label"], help_heading = JAIL)]
+    apparmor_profile: Option<String>,
     /// A directory whose images a running VM may be given as disks, by their paths; may be given again
     #[arg(long, hide_short_help = true, value_name = "DIR", help_heading = JAIL)]
     image_dir: Vec<PathBuf>,
@@ -87,7 +91,10 @@ impl Args {
             gid: self.jail_gid,
             cgroup_parent: self.cgroup_parent.clone(),
             cgroup_settings: self.cgroup.clone(),
-            label: self.selinux_label.clone(),
+            label: Wish {
+                selinux: self.selinux_label.clone(),
+                apparmor: self.apparmor_profile.clone(),
+            },
             directories: self.image_dir.clone(),
             socket: None,
             ready: Ready::default(),

@@ -10,6 +10,7 @@ pub(crate) mod cell;
 pub(crate) mod cgroup;
 mod error;
 mod exec_file;
+pub(crate) mod label;
 mod limits;
 mod nodes;
 mod plan;

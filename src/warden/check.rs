@@ -5,6 +5,7 @@ use rustix::process::{Pid, geteuid};
 use super::rights::is_host_root;
 use crate::audit::{Policy, Subject, Verdict, examine};
 use crate::jail::cell::{Wall, WallSet};
+use crate::jail::label::Label;
 
 /// What stands around every monitor in a cell.
 const ALWAYS: [&str; 1] = ["dumpable"];
@@ -30,11 +31,28 @@ const WALLS: [(Wall, &[&str]); 12] = [
     (Wall::Seccomp, &["seccomp"]),
 ];
 
-/// Looks whether the walls stand around the monitor; `is_watched` is one whose system calls are told and done.
+/// What is to stand around a monitor.
+#[derive(Debug)]
+pub(super) struct Expected {
+    pub(super) walls: WallSet,
+    /// Whether its system calls are told and done.
+    pub(super) is_watched: bool,
+    /// What its exec was to give it.
+    pub(super) label: Option<Label>,
+}
+
+/// Looks whether the walls stand around the monitor, unless nobody is to look.
 ///
 /// # Errors
 /// A sentence: which does not, as the audit says it.
-pub(super) fn stand(monitor: Pid, walls: WallSet, is_watched: bool) -> Result<(), String> {
+pub(super) fn stand(monitor: Pid, expected: &Expected) -> Result<(), String> {
+    let (walls, is_watched) = (expected.walls, expected.is_watched);
+    if !walls.has(Wall::Audit) {
+        return Ok(());
+    }
+    if let Some(label) = &expected.label {
+        label.stands(monitor).map_err(|error| error.to_string())?;
+    }
     let wanted = WALLS.iter().filter(|(wall, _)| walls.has(*wall));
     // Root of a user namespace maps its monitor to the one user that it has, which is root in its own eyes.
     let has_another = is_host_root() || !geteuid().is_root();

@@ -18,9 +18,9 @@ use rustix::io::Errno;
 use vmm::open::open_tap;
 use vmm::vsock::{Bound, Operator, bind_at};
 
-use super::check;
+use super::check::{self, Expected};
 use super::words::{Answer, Ask, Needs, receive, send};
-use crate::jail::cell::{Child, Wall, WallSet};
+use crate::jail::cell::Child;
 use crate::jail::cgroup::Home;
 use crate::serve::Entrance;
 use crate::serve::ready::Ready;
@@ -44,8 +44,7 @@ struct Directory {
 pub(super) struct Desk<'a> {
     /// Closed when the monitor has ended or speaks nonsense.
     socket: Option<OwnedFd>,
-    walls: WallSet,
-    is_watched: bool,
+    expected: Expected,
     directories: Vec<Directory>,
     home: Option<&'a Home>,
     entrance: Option<Entrance>,
@@ -64,8 +63,7 @@ impl<'a> Desk<'a> {
     /// A desk for a monitor that is believed.
     pub(super) fn new(
         socket: OwnedFd,
-        walls: WallSet,
-        is_watched: bool,
+        expected: Expected,
         directories: Vec<PathBuf>,
         home: Option<&'a Home>,
         entrance: Option<Entrance>,
@@ -79,8 +77,7 @@ impl<'a> Desk<'a> {
         });
         Self {
             socket: Some(socket),
-            walls,
-            is_watched,
+            expected,
             directories: directories.collect(),
             home,
             entrance,
@@ -195,9 +192,7 @@ impl<'a> Desk<'a> {
             let limited = home.limit(needs.memory_mib, needs.vcpus);
             limited.map_err(|error| format!("the VM's limits cannot be set: {error}"))?;
         }
-        if self.walls.has(Wall::Audit) {
-            check::stand(child.pid, self.walls, self.is_watched)?;
-        }
+        check::stand(child.pid, &self.expected)?;
         self.is_sealed = true;
         Ok(())
     }

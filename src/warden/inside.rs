@@ -6,9 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use vmm::outside::{self, Way};
 
 use super::landlock;
@@ -40,6 +43,9 @@ pub(crate) fn settle(socket: OwnedFd, with_landlock: bool, quiet: bool) -> Resul
     // Exec has made it dumpable again.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| Failure::run(format!("this process stays dumpable: {error}")))?;
+    go_with(&socket).map_err(|error| {
+        Failure::run(format!("the process outside of the jail is gone: {error}"))
+    })?;
     if with_landlock {
         let stands = landlock::restrict().map_err(|error| {
             Failure::run(format!(
@@ -61,6 +67,18 @@ pub(crate) fn settle(socket: OwnedFd, with_landlock: bool, quiet: bool) -> Resul
     Ok(())
 }
 
+/// This process goes when its warden goes. Its exec has undone that where it gave a label (Linux `selinux/hooks.c`,
+/// `apparmor/domain.c`: `pdeath_signal`), and the warden may have gone before.
+fn go_with(socket: &OwnedFd) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    match fds[0].revents().contains(PollFlags::HUP) {
+        true => Err(Errno::SRCH),
+        false => Ok(()),
+    }
+}
+
 /// This process's warden, if it is in a cell.
 pub(crate) fn warden() -> Option<&'static Warden> {
     WARDEN.get()
@@ -80,6 +98,12 @@ impl Warden {
             (Answer::Done, Some(fd)) => Ok(fd),
             (Answer::Errno(number), _) => Err(io::Error::from_raw_os_error(number)),
             (Answer::Refused(sentence), _) => Err(io::Error::other(sentence)),
+            // The kernel has dropped what lay beside the answer.
+            (Answer::Done, None) => Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the security module does not let the monitor have it: its label is for a VM's files only \
+                 (resources/selinux/README.md says how to label them)",
+            )),
             _ => Err(Errno::PROTO.into()),
         }
     }

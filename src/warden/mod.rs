@@ -43,6 +43,7 @@ use crate::console::terminal::{self, Settings};
 use crate::failure::Failure;
 use crate::jail::cell::{self, Cell, Child, Wall, WallSet};
 use crate::jail::cgroup::{Home, Site};
+use crate::jail::label::{self, Label, Taken};
 use crate::jail::{Ids, Setting};
 use crate::logger;
 use crate::serve::Entrance;
@@ -76,7 +77,7 @@ pub(crate) struct Charge {
     /// Limits in place of the usual ones.
     pub(crate) cgroup_settings: Vec<Setting>,
     /// The security module's label.
-    pub(crate) label: Option<String>,
+    pub(crate) label: label::Wish,
     /// Directories whose disk images a running VM may be given.
     pub(crate) directories: Vec<PathBuf>,
     /// Where the API is, and the permissions of its socket.
@@ -167,6 +168,7 @@ fn with_home(
     )
     .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
     let cell = cell(&charge, home, theirs)?;
+    let label = take_label(&charge)?;
     let mut child = cell::spawn(&cell).map_err(Failure::run)?;
     let started = child.go().map_err(Failure::run);
     drop(cell);
@@ -181,8 +183,11 @@ fn with_home(
         };
     let desk = Desk::new(
         ours,
-        charge.walls,
-        charge.is_watched,
+        check::Expected {
+            walls: charge.walls,
+            is_watched: charge.is_watched,
+            label,
+        },
         charge.directories,
         home,
         entrance,
@@ -193,6 +198,23 @@ fn with_home(
         terminal::put_back(&settings);
     }
     Ok(ended.tell())
+}
+
+/// The label that the monitor's exec gives it. A policy without it is named.
+fn take_label(charge: &Charge) -> Result<Option<Label>, Failure> {
+    if !charge.walls.has(Wall::Label) {
+        return Ok(None);
+    }
+    match label::take(&charge.label).map_err(Failure::run)? {
+        Taken::Label(label) => Ok(Some(label)),
+        Taken::NotLoaded(sentence) => {
+            if !charge.quiet {
+                logger::tell(sentence);
+            }
+            Ok(None)
+        }
+        Taken::None => Ok(None),
+    }
 }
 
 fn enter_name(
@@ -248,7 +270,6 @@ fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, 
         args: arguments(charge),
         outside,
         stdin,
-        label: charge.label.clone(),
     })
 }
 

@@ -10,8 +10,6 @@ mod wall;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::Errno;
 use rustix::process::{Resource, Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::UnshareFlags;
 
@@ -54,8 +52,6 @@ pub(crate) struct Cell {
     pub(crate) outside: OwnedFd,
     /// What it reads, in place of this process's stdin.
     pub(crate) stdin: Option<OwnedFd>,
-    /// The security module's label for it.
-    pub(crate) label: Option<String>,
 }
 
 impl Cell {
@@ -75,6 +71,9 @@ impl Cell {
 }
 
 /// Gives up, in this order, what the child still has, and becomes the monitor. It returns only when that failed.
+///
+/// The security module's label is the parent's wish already, for the next exec ([`super::label`]): the child has taken it
+/// over with its life.
 ///
 /// `parent` is the pipe whose other end only the parent has: it is closed when that one is gone.
 fn enter(cell: &Cell, parent: &OwnedFd) -> JailError {
@@ -102,16 +101,11 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
     if has(Wall::Uts) {
         rustix::system::sethostname(HOST_NAME).map_err(|e| JailError::Wall("ns-uts", e.into()))?;
     }
-    // 4. The last file of the host's that it writes to: the label for the monitor.
-    let label = match (&cell.label, has(Wall::Label)) {
-        (Some(label), true) => Some((open_label()?, label)),
-        _ => None,
-    };
-    // 5. No files: an empty root that nobody can write to.
+    // 4. No files: an empty root that nobody can write to.
     if has(Wall::Root) {
         root::become_nothing()?;
     }
-    // 6. What it may use.
+    // 5. What it may use.
     if has(Wall::Rlimits) {
         limits::set_each(&[
             (Resource::Core, 0),
@@ -120,12 +114,12 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
             (Resource::Memlock, LOCKED),
         ])?;
     }
-    // 7. Nothing is open but its stdin, stdout, stderr and the socket.
+    // 6. Nothing is open but its stdin, stdout, stderr and the socket.
     if let Some(stdin) = &cell.stdin {
         rustix::stdio::dup2_stdin(stdin).map_err(|e| JailError::Dup2(e.into()))?;
     }
     process::keep_only(cell.outside.as_fd(), OUTSIDE)?;
-    // 8. No rights, and none to be had.
+    // 7. No rights, and none to be had.
     if cell.changes_ids {
         walls::switch_groups()?;
     }
@@ -135,16 +129,11 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
         no_new_privileges: has(Wall::NoNewPrivileges),
     };
     walls::give_up(&rights)?;
-    // 9. What it writes is never code, what it holds is nobody else's to read or share.
+    // 8. What it writes is never code, what it holds is nobody else's to read or share.
     if has(Wall::Memory) {
         process::harden_memory()?;
     }
-    // 10. Whoever the label is for.
-    if let Some((file, label)) = label {
-        rustix::io::write(&file, label.as_bytes())
-            .map_err(|e| JailError::Wall("label", e.into()))?;
-    }
-    // 11. It goes when its parent goes. After the change of ids, which undoes this; and before it is looked whether the
+    // 9. It goes when its parent goes; exec undoes this where it gives a label, so the monitor does it again. After the change of ids, which undoes this; and before it is looked whether the
     // parent has gone already.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| JailError::Clone(e.into()))?;
     process::check_alive(parent)
@@ -158,10 +147,4 @@ impl Cell {
             false => self.changes_ids.then_some(self.ids),
         }
     }
-}
-
-fn open_label() -> Result<OwnedFd, JailError> {
-    const FILE: &str = "/proc/thread-self/attr/exec";
-    openat(CWD, FILE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e: Errno| JailError::FileOpen(FILE.into(), e.into()))
 }

@@ -8,7 +8,7 @@ import time
 
 from common import Failure, cache_dir
 
-from . import client, host, shares
+from . import client, command, host, shares
 from .host import Testbed, Wish
 
 HELP = f"""\
@@ -86,6 +86,8 @@ def machine_flags(named):
     flags.add_argument("--memory", type=whole, metavar="MIB", help="its memory [8192]; used as it is touched")
     flags.add_argument("--cpus", type=whole, metavar="N", help="its processors [2]")
     flags.add_argument("--idle", type=whole, metavar="MINUTES", help="ends after so long without a command [15]")
+    modules = sorted(command.SECURITY_WORDS)
+    flags.add_argument("--security", choices=modules, help="its security module [apparmor]; selinux starts permissive")
     return flags
 
 
@@ -109,7 +111,7 @@ def main(words):
 
 
 def wish(arguments):
-    return Wish(arguments.share, arguments.memory, arguments.cpus, arguments.idle)
+    return Wish(arguments.share, arguments.memory, arguments.cpus, arguments.idle, arguments.security)
 
 
 def up(testbed, arguments):
@@ -119,17 +121,17 @@ def up(testbed, arguments):
 
 
 def run(testbed, arguments):
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
+    words = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not words:
         sys.stderr.write("tools/testbed: no command was given; expected tools/testbed run -- COMMAND ...\n")
         return 2
     for left in range(arguments.again, -1, -1):
         try:
-            return execute(testbed, arguments, command, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
+            return execute(testbed, arguments, words, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
         except client.Lost as lost:
             if not left:
                 raise
-            note_again(arguments, command, lost)
+            note_again(arguments, words, lost)
 
 
 def shell(testbed, arguments):
@@ -139,18 +141,18 @@ def shell(testbed, arguments):
     return execute(testbed, arguments, ["/bin/bash"], None, [], None, True)
 
 
-def execute(testbed, arguments, command, cwd, env, timeout, terminal):
+def execute(testbed, arguments, words, cwd, env, timeout, terminal):
     """Runs a command; where the machine was lost before it began, on a fresh one."""
     for last in (False, False, True):
         try:
-            return attempt(testbed, arguments, command, cwd, env, timeout, terminal)
+            return attempt(testbed, arguments, words, cwd, env, timeout, terminal)
         except client.Unreachable as lost:
             if last:
                 raise
             sys.stderr.write(f"testbed: {lost}: a fresh one is brought up\n")
 
 
-def attempt(testbed, arguments, command, cwd, env, timeout, terminal):
+def attempt(testbed, arguments, words, cwd, env, timeout, terminal):
     state = None
     try:
         here = os.path.realpath(cwd or os.getcwd())
@@ -160,7 +162,7 @@ def attempt(testbed, arguments, command, cwd, env, timeout, terminal):
                     f"the folder {here} is not shared with the testbed: run this in {shares.ROOT}, "
                     f"name another folder with -C, or share this one with --share {shlex.quote(here)}"
                 )
-            return client.run(state, command, here, env, timeout, terminal)
+            return client.run(state, words, here, env, timeout, terminal)
     except Failure as failure:
         failure.status = 125
         if isinstance(failure, client.Lost):
@@ -168,12 +170,12 @@ def attempt(testbed, arguments, command, cwd, env, timeout, terminal):
         raise
 
 
-def note_again(arguments, command, lost):
+def note_again(arguments, words, lost):
     """Says that a command is run again, and writes it down."""
     sys.stderr.write(f"testbed: {lost}; the command is run again\n")
     if arguments.again_log:
         with open(arguments.again_log, "a") as file:
-            file.write(shlex.join(command) + "\n")
+            file.write(shlex.join(words) + "\n")
 
 
 def down(testbed, arguments):
@@ -200,7 +202,7 @@ def describe(testbed, state):
     idle = (time.time() - os.path.getmtime(testbed.path("in-use"))) / 60
     use = "in use" if testbed.in_use() else f"idle for {idle:.0f} of {state['idle_minutes']} min"
     folders = shlex.join(state["shares"])
-    return f"{use}; {state['cpus']} processors, {state['memory']} MiB; shares {folders}"
+    return f"{use}; {state['cpus']} processors, {state['memory']} MiB, {state['security']}; shares {folders}"
 
 
 def log(testbed, _):

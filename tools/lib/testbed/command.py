@@ -12,9 +12,11 @@ MORTAL = ["setpriv", "--pdeathsig", "KILL", "--"]
 AS_ROOT = ["unshare", "--user", "--map-root-user", "--map-auto", "--"]
 # A kernel that has gone wrong ends at once, and QEMU with it: it does not limp on and fail every test that comes.
 KERNEL_WORDS = (
-    "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 oops=panic softlockup_panic=1 watchdog_thresh=30 audit=0 tsc=reliable no_timer_check "
+    "console=ttyS0 mitigations=off quiet loglevel=4 panic=-1 oops=panic softlockup_panic=1 watchdog_thresh=30 tsc=reliable no_timer_check "
     "random.trust_cpu=on net.ifnames=0 8250.nr_uarts=1"
 )
+# The security module, by the word for it. SELinux starts permissive; what it denies, or would, is in the kernel's log.
+SECURITY_WORDS = {"apparmor": "audit=0", "selinux": "audit=1 security=selinux selinux=1 enforcing=0"}
 
 
 def socket_of(index):
@@ -34,7 +36,7 @@ def virtiofsd(folder):
 def qemu(images, state, token_file):
     """Emulates the machine. TCG's processor has SVM with nested paging: the KVM inside is a true one."""
     memory = state["memory"]
-    words = [KERNEL_WORDS, f"testbed.token={token_file}"]
+    words = [KERNEL_WORDS, SECURITY_WORDS[state["security"]], f"testbed.token={token_file}"]
     words += [f"testbed.share=share{index}:{path}" for index, path in enumerate(state["shares"])]
     command = [
         *MORTAL, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",

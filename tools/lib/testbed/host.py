@@ -37,21 +37,22 @@ IDLE_MINUTES = 15
 LOST_CHARACTERS = 20_000
 MEMORY_MIB = 8192
 CPUS = 2
+SECURITY = "apparmor"
 
 
 class Wish:
     """What a client wants of the machine; None where anything will do."""
 
-    def __init__(self, folders=(), memory=None, cpus=None, idle_minutes=None):
+    def __init__(self, folders=(), memory=None, cpus=None, idle_minutes=None, security=None):
         self.shares = shares.wanted(folders)
-        self.numbers = {"memory": memory, "cpus": cpus, "idle_minutes": idle_minutes}
+        self.values = {"memory": memory, "cpus": cpus, "idle_minutes": idle_minutes, "security": security}
         # What the machine is made by, the client's other end above all.
         self.version = digest(*image.machine_files(), image.__file__, command.__file__)
 
     def lacking(self, state):
         """What a machine that is up has not; empty when it will do."""
         lacking = [path for path in self.shares if not shares.covered(path, state["shares"])]
-        lacking += [f"{name} {value}" for name, value in self.numbers.items() if value not in (None, state[name])]
+        lacking += [f"{name} {value}" for name, value in self.values.items() if value not in (None, state.get(name))]
         if state["version"] != self.version:
             lacking.append("this checkout's version of it")
         return lacking
@@ -59,9 +60,9 @@ class Wish:
     def state(self, before):
         """A new machine's description, which keeps what one before it had."""
         kept = [path for path in before.get("shares", []) if os.path.isdir(path)]
-        defaults = {"memory": MEMORY_MIB, "cpus": CPUS, "idle_minutes": IDLE_MINUTES}
-        numbers = {name: self.numbers[name] or before.get(name, default) for name, default in defaults.items()}
-        return {**numbers, "shares": shares.merge([*self.shares, *kept]), "version": self.version}
+        defaults = {"memory": MEMORY_MIB, "cpus": CPUS, "idle_minutes": IDLE_MINUTES, "security": SECURITY}
+        values = {name: self.values[name] or before.get(name, default) for name, default in defaults.items()}
+        return {**values, "shares": shares.merge([*self.shares, *kept]), "version": self.version}
 
 
 class Testbed:

@@ -18,6 +18,10 @@ INCLUDE = [
     "iputils-ping", "kmod", "netcat-openbsd", "nftables", "policycoreutils", "procps", "psmisc", "python3",
     "selinux-policy-default", "socat", "strace", "tcpdump", "time", "util-linux", "xz-utils", "zstd",
 ]  # fmt: skip
+# ravelin's policy module for SELinux, which is compiled into the root's policy: inside that takes a minute.
+POLICY = os.path.join(common.ROOT, "resources/selinux/ravelin.cil")
+# The policy without it, for what is to be seen on a host that has none.
+POLICY_WITHOUT = "/etc/selinux/policy-without-ravelin"
 # Raised when the way in which an image is made changes.
 FORMAT = "4"
 # What is left out of the packages: nobody reads it in there.
@@ -50,7 +54,7 @@ def images():
     kernel = debian.newest("linux-image-cloud-amd64", make)
     key = common.digest(FORMAT, os.path.basename(kernel), *BOOT_MODULES, *machine_files())
     initramfs = common.cached("testbed-initramfs", key, lambda path: make_initramfs(path, kernel))
-    key = common.digest(FORMAT, os.path.basename(kernel), RELEASE, *INCLUDE, ROOT_SIZE)
+    key = common.digest(FORMAT, os.path.basename(kernel), RELEASE, *INCLUDE, ROOT_SIZE, POLICY)
     root = common.cached("testbed-root", key, lambda path: make_root(path, kernel))
     return Images(os.path.join(kernel, "vmlinuz"), initramfs, root)
 
@@ -103,6 +107,9 @@ def make_root(path, kernel):
         command += [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
         modules = os.path.join(kernel, "lib/modules")
         command += ["--customize-hook=mkdir $1/testbed", f"--customize-hook=copy-in {shlex.quote(modules)} /usr/lib"]
+        command += [f"--customize-hook=cp $1/etc/selinux/default/policy/policy.* $1{POLICY_WITHOUT}"]
+        command += [f"--customize-hook=copy-in {shlex.quote(POLICY)} /testbed"]
+        command += ["--customize-hook=chroot $1 semodule --noreload -s default -i /testbed/ravelin.cil"]
         common.run([*command, RELEASE, archive], "mmdebstrap")
         note("image")
         as_root = [] if os.geteuid() == 0 else ["fakeroot", "--"]
