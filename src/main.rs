@@ -9,6 +9,8 @@ mod jail;
 mod json_file;
 mod logger;
 mod nearest;
+#[cfg(feature = "redteam")]
+mod redteam;
 mod registry;
 mod remnant;
 mod resident;
@@ -19,6 +21,8 @@ mod warden;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "redteam")]
+    redteam::arm();
     resident::share_one_heap();
     cli::main()
 }
