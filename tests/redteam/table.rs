@@ -269,7 +269,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(
         "new-user-namespace",
         "makes a user namespace, where it would be root",
-        &[],
+        &[User],
     ),
     row("fork", "makes a process", &[]),
     row("fork-bomb", "makes 200 processes", &[Cgroup, Rlimits]),

@@ -10,6 +10,7 @@ mod wall;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Resource, Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::UnshareFlags;
 
@@ -101,6 +102,10 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
     if has(Wall::Uts) {
         rustix::system::sethostname(HOST_NAME).map_err(|e| JailError::Wall("ns-uts", e.into()))?;
     }
+    // No namespace of users below its own: there it would have every capability, and with them most of the kernel.
+    if has(Wall::User) {
+        forbid_user_namespaces();
+    }
     // 4. No files: an empty root that nobody can write to.
     if has(Wall::Root) {
         root::become_nothing()?;
@@ -137,6 +142,15 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
     // parent has gone already.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| JailError::Clone(e.into()))?;
     process::check_alive(parent)
+}
+
+/// Lets no user namespace be made in this process's own, for good (namespaces(7), "The /proc/sys/user directory"). Where
+/// `/proc/sys` cannot be written, as in a container, that is left to the filters of system calls.
+fn forbid_user_namespaces() {
+    const FILE: &str = "/proc/sys/user/max_user_namespaces";
+    if let Ok(file) = openat(CWD, FILE, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::io::write(file, b"0");
+    }
 }
 
 impl Cell {
