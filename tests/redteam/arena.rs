@@ -236,6 +236,15 @@ pub(crate) fn landlock_version() -> u32 {
     u32::try_from(version).unwrap_or_default()
 }
 
+/// Whether this kernel can refuse memory that is written and run (Linux 6.3).
+pub(crate) fn has_write_or_run() -> bool {
+    const PR_GET_MDWE: libc::c_int = 66;
+    let none: libc::c_ulong = 0;
+    // SAFETY: the option takes nothing and changes nothing.
+    let got = unsafe { libc::prctl(PR_GET_MDWE, none, none, none, none) };
+    got >= 0
+}
+
 /// Shared memory for everybody, as long as the namespace lasts.
 fn share_memory() {
     const KEY: libc::key_t = 0x7261_7665;

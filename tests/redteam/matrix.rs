@@ -1,8 +1,9 @@
 //! Every attack from every thread behind the walls of one monitor, and whether each was stopped.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use crate::arena::{Arena, User};
+use crate::arena::{Arena, User, has_write_or_run};
 use crate::monitor::{Monitor, Role};
 use crate::page::Outcome;
 use crate::table::{MEETING, Row, TABLE, Wall, Without};
@@ -111,23 +112,70 @@ pub(crate) fn attack_filters(arena: &Arena, user: User, flags: &[String]) -> Vec
     results
 }
 
-/// The attacks that get through without a wall: the others tell nothing here, for this host has no such call, or its
-/// root may not.
+/// Settings of a host by which it depends who may make an attack, the values that the table is for, and those attacks.
+const SETTINGS: [(&str, &[&str], &[&str]); 7] = [
+    (
+        "kernel/perf_event_paranoid",
+        &["2"],
+        &["perf", "perf-kernel"],
+    ),
+    ("kernel/unprivileged_bpf_disabled", &["1", "2"], &["bpf"]),
+    ("vm/unprivileged_userfaultfd", &["0"], &["userfaultfd"]),
+    ("kernel/io_uring_disabled", &["0"], &["io-uring"]),
+    ("kernel/dmesg_restrict", &["1"], &["syslog"]),
+    (
+        "kernel/yama/ptrace_scope",
+        &["0"],
+        &["ptrace", "read-memory", "pidfd-getfd"],
+    ),
+    (
+        "kernel/unprivileged_userns_clone",
+        &["1"],
+        &["new-user-namespace"],
+    ),
+];
+
+/// The attacks that tell something here: those that get through without a wall, on a host with the table's settings.
 pub(crate) fn baseline(results: &[Result]) -> BTreeSet<&'static str> {
     let through = results.iter().filter(|result| !result.is_stopped());
-    let through: BTreeSet<_> = through.map(|result| result.row.attack).collect();
-    for row in TABLE
-        .iter()
-        .filter(|row| row.without == Without::Nobody || row.without == Without::Ordinary)
-    {
-        if !through.contains(row.attack) {
-            eprintln!(
-                "SKIPPED {}: nobody can do it on this host, with walls or without",
-                row.attack
-            );
+    let mut through: BTreeSet<_> = through.map(|result| result.row.attack).collect();
+    let attacks = TABLE.iter().filter(|row| row.without != Without::Everybody);
+    for row in attacks.filter(|row| !through.contains(row.attack)) {
+        skipped(
+            row.attack,
+            "nobody can do it on this host, with walls or without",
+        );
+    }
+    for (file, values, attacks) in SETTINGS {
+        let value = std::fs::read_to_string(format!("/proc/sys/{file}"));
+        if value.is_ok_and(|value| !values.contains(&value.trim_end())) {
+            attacks.iter().for_each(|attack| skipped(attack, file));
+            through.retain(|attack| !attacks.contains(attack));
         }
     }
+    let walls = [
+        (
+            has_write_or_run(),
+            ["write-and-run", "make-code"].as_slice(),
+        ),
+        // In version 2 they have no time of their own for such processes.
+        (has_cgroup_v1(), &["realtime"]),
+    ];
+    for (_, attacks) in walls.into_iter().filter(|(has, _)| !has) {
+        attacks
+            .iter()
+            .for_each(|attack| skipped(attack, "this kernel lacks what stops it"));
+        through.retain(|attack| !attacks.contains(attack));
+    }
     through
+}
+
+fn skipped(attack: &str, why: &str) {
+    eprintln!("SKIPPED {attack}: {why}");
+}
+
+fn has_cgroup_v1() -> bool {
+    Path::new("/sys/fs/cgroup/cpu").exists()
 }
 
 /// Compares with what is expected of a row; an attack that nobody can make here is left out.
