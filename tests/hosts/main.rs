@@ -14,6 +14,7 @@ mod monitor;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../run/process.rs"]
 mod process;
+mod selinux;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../support/mod.rs"]
 mod support;
