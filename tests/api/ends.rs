@@ -50,15 +50,19 @@ fn a_signal_ends_a_running_guest_and_a_paused_one() {
     if !vm::kvm() {
         return;
     }
-    for pauses in [false, true] {
+    for (pauses, signal) in [
+        (false, Signal::INT),
+        (false, Signal::TERM),
+        (true, Signal::TERM),
+    ] {
         let mut vm = Vm::firecracker();
         vm.boot("idle");
         if pauses {
             let paused = vm.ask("PATCH", "/vm", Some(r#"{"state": "Paused"}"#));
             assert_eq!(paused.status, 204, "{paused:?}");
         }
-        vm.signal(Signal::TERM);
-        assert_eq!(vm.end().signal(), Some(Signal::TERM.as_raw()));
+        vm.signal(signal);
+        assert_eq!(vm.end().signal(), Some(signal.as_raw()));
         assert!(!vm.socket().exists());
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use crate::vm::{self, Vm};
+use crate::vm::{self, Face, Vm};
 
 /// Connections of the flood.
 const CONNECTIONS: usize = 10_000;
@@ -94,6 +94,28 @@ fn answer(vm: &Vm, bytes: &[u8]) -> String {
     let mut text = Vec::new();
     stream.read_to_end(&mut text).unwrap();
     String::from_utf8(text).unwrap()
+}
+
+/// As large as a C library does not keep on its heap. Without a card there is nobody to read it.
+#[test]
+fn a_large_document_is_refused_while_a_guest_without_a_card_runs_and_nothing_happens() {
+    if !vm::kvm() {
+        return;
+    }
+    let limits = [
+        "--http-api-max-payload-size",
+        "4000000",
+        "--mmds-size-limit",
+        "4000000",
+    ];
+    let mut vm = Vm::start(Face::Firecracker, &limits);
+    vm.boot("idle");
+    for length in [1_000_000, 3_000_000] {
+        let document = format!(r#"{{"text": "{}"}}"#, "x".repeat(length));
+        let put = vm.ask("PUT", "/mmds", Some(&document));
+        assert!(put.fault().contains("not initialized"), "{put:?}");
+    }
+    assert!(vm.lives());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -185,6 +186,37 @@ fn a_disk_gets_a_file_that_was_passed_as_a_descriptor() {
     client::ask(&socket, "PATCH /drives/data", Some(&drive), &[]).done();
     let config = json_of(&vm.place.ravelin(&["ctl", "web", "config"]));
     assert_eq!(config["drives"][0]["path_on_host"], "fd:larger");
+}
+
+#[test]
+fn a_service_manager_hears_of_the_end_of_a_guest_without_a_jail() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let kernel = Guest::default().halt().kernel();
+    let file = place.path().join("vm.config");
+    let boot = json!({ "boot-source": { "kernel_image_path": kernel.path() } });
+    fs::write(&file, boot.to_string()).unwrap();
+    let path = place.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut buffer = [0; 64];
+    let mut hear = || {
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let config = file.to_str().unwrap();
+    let mut command = place.command(&["api", "--no-jail", "--name", "web", "--config", config]);
+    let child = command.env("NOTIFY_SOCKET", &path).stderr(Stdio::piped());
+    let mut api = Api {
+        child: Some(child.spawn().unwrap()),
+    };
+    assert_eq!(hear(), "READY=1");
+    let stop = place.ravelin(&["ctl", "web", "stop", "--force"]);
+    assert_eq!(stop.status.code(), Some(0), "{stop:?}");
+    assert_eq!(hear(), "STOPPING=1");
+    let (status, said) = api.end();
+    assert_eq!(status, Some(130), "{said}");
 }
 
 #[test]
