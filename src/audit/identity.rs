@@ -8,11 +8,13 @@ use super::proc::{self, Process};
 use super::report::Finding;
 use super::threads::{Capabilities, Thread, over};
 
-/// Each wall of the section, looked at.
-pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, Finding)> {
-    let owner = fs::metadata(process.path("environ")).map(|found| found.uid());
+/// The wall that is looked at by itself.
+pub(super) const LABEL: &str = "label";
+
+/// The label of each thread.
+pub(super) fn look_at_label(process: &Process, threads: &[Thread]) -> Finding {
     let enforces = proc::text("/sys/fs/selinux/enforce".as_ref()).ok();
-    let of_thread = |thread: &Thread| {
+    over(threads, |thread| {
         let text = |file| process.thread(thread.tid).text(file);
         // The first is that of whichever module comes first; a kernel may have another before AppArmor.
         let current = text("attr/current").or_else(|error| {
@@ -20,7 +22,12 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
             apparmor.map_err(|_| error)
         });
         label(&current, enforces.as_deref())
-    };
+    })
+}
+
+/// Each other wall of the section, looked at.
+pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, Finding)> {
+    let owner = fs::metadata(process.path("environ")).map(|found| found.uid());
     vec![
         ("user", over(threads, user)),
         ("groups", over(threads, groups)),
@@ -29,7 +36,6 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
         ("dumpable", dumpable(&owner, threads)),
         ("untraced", over(threads, untraced)),
         ("environment", environment(&process.bytes("environ"))),
-        ("label", over(threads, of_thread)),
         (
             "securebits",
             Finding::not_testable("securebits have no view in /proc"),

@@ -65,24 +65,38 @@ fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
     ))
 }
 
+/// Looks at what is to be shown, and at little else: a guest waits for the self-check.
 fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
     let mut threads = threads::read(process)?;
-    let mut findings = identity::look(process, &threads);
-    findings.extend(namespaces::look(process, &threads));
+    let mut findings = Vec::new();
+    let shows = |ids: fn(&Wall) -> bool| policy.shown().any(ids);
+    if policy.shows(Section::Identity) {
+        findings.extend(identity::look(process, &threads));
+    }
+    if shows(|wall| wall.id == identity::LABEL) {
+        findings.push((identity::LABEL, identity::look_at_label(process, &threads)));
+    }
+    if policy.shows(Section::Namespaces) {
+        findings.extend(namespaces::look(process, &threads));
+    }
     findings.push((filter::WALL, filter::look(&threads)));
     // No thread stands still for what nobody asked.
-    let reads = |wall: &Wall| wall.section == Section::Syscalls && wall.id != filter::WALL;
-    if policy.shown().any(reads) {
+    if shows(|wall| wall.section == Section::Syscalls && wall.id != filter::WALL) {
         findings.extend(filter::read_back(process.number(), &mut threads));
     }
-    let found = descriptors::read(process, &threads);
-    findings.push(("descriptors", descriptors::judge(&found)));
-    findings.extend(memory::look(process));
-    // Every cgroup above counts, and the self-check before a guest runs asks for none of them.
-    if policy.shown().any(|wall| wall.id.starts_with("cgroup")) {
+    let mut found = Ok(Vec::new());
+    if policy.shows(Section::Holdings) || policy.shows(Section::Host) {
+        found = descriptors::read(process, &threads);
+        findings.push(("descriptors", descriptors::judge(&found)));
+        findings.extend(memory::look(process));
+    }
+    // Every cgroup above counts.
+    if shows(|wall| wall.id.starts_with("cgroup")) {
         findings.extend(cgroup::look(process, &threads));
     }
-    findings.extend(rlimits::look(process));
+    if shows(|wall| wall.id.starts_with("rlimit")) {
+        findings.extend(rlimits::look(process));
+    }
     Ok(Seen {
         findings,
         threads,

@@ -70,6 +70,12 @@ impl Host for ProcessHost {
         Ok(())
     }
 
+    fn builds(&mut self) {
+        if let Some(warden) = warden() {
+            warden.is_busy();
+        }
+    }
+
     fn may_run(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
         match warden() {
             Some(warden) => warden.may_run(memory_mib, vcpus),

@@ -1,4 +1,7 @@
 //! The look at the walls before the guest's first instruction, by the audit's own eyes.
+//!
+//! It is taken in two parts. What stands around the process as a whole, and every thread inherits, is looked at while the
+//! monitor builds its machine; what each thread has for itself, and what the process holds, when the guest is to run.
 
 use rustix::process::{Pid, geteuid};
 
@@ -9,6 +12,15 @@ use crate::jail::label::Label;
 
 /// What stands around every monitor in a cell.
 const ALWAYS: [&str; 1] = ["dumpable"];
+
+/// A part of the look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What the cell is made of, while the machine is being built.
+    Cell,
+    /// What its threads have and hold, when all of them are there.
+    Threads,
+}
 /// What does too, and only root can look at: the kernel shows it to nobody else once a process is not dumpable.
 const SEEN_BY_ROOT: [&str; 2] = ["environment", DESCRIPTORS];
 /// Of a monitor whose calls are watched they are more than a VM's.
@@ -16,19 +28,23 @@ const DESCRIPTORS: &str = "descriptors";
 /// What is told by the monitor's being another user than root.
 const TOLD_BY_USER: [&str; 3] = ["user-map", "group-map", "dumpable"];
 /// What the audit calls what a wall is made of.
-const WALLS: [(Wall, &[&str]); 12] = [
-    (Wall::Root, &["ns-mount", "root"]),
-    (Wall::Pid, &["ns-pid"]),
-    (Wall::Net, &["ns-net"]),
-    (Wall::User, &["ns-user", "user-map", "group-map"]),
-    (Wall::Ipc, &["ns-ipc"]),
-    (Wall::Uts, &["ns-uts"]),
-    (Wall::CgroupNamespace, &["ns-cgroup"]),
-    (Wall::Rlimits, &["rlimit-core", "rlimit-nofile"]),
-    (Wall::Capabilities, &["capabilities"]),
-    (Wall::NoNewPrivileges, &["no-new-privs"]),
-    (Wall::Memory, &["memory"]),
-    (Wall::Seccomp, &["seccomp"]),
+const WALLS: [(Part, Wall, &[&str]); 12] = [
+    (Part::Cell, Wall::Root, &["ns-mount", "root"]),
+    (Part::Cell, Wall::Pid, &["ns-pid"]),
+    (Part::Cell, Wall::Net, &["ns-net"]),
+    (
+        Part::Cell,
+        Wall::User,
+        &["ns-user", "user-map", "group-map"],
+    ),
+    (Part::Cell, Wall::Ipc, &["ns-ipc"]),
+    (Part::Cell, Wall::Uts, &["ns-uts"]),
+    (Part::Cell, Wall::CgroupNamespace, &["ns-cgroup"]),
+    (Part::Cell, Wall::Rlimits, &["rlimit-core", "rlimit-nofile"]),
+    (Part::Threads, Wall::Capabilities, &["capabilities"]),
+    (Part::Threads, Wall::NoNewPrivileges, &["no-new-privs"]),
+    (Part::Threads, Wall::Memory, &["memory"]),
+    (Part::Threads, Wall::Seccomp, &["seccomp"]),
 ];
 
 /// What is to stand around a monitor.
@@ -41,26 +57,29 @@ pub(super) struct Expected {
     pub(super) label: Option<Label>,
 }
 
-/// Looks whether the walls stand around the monitor, unless nobody is to look.
+/// Looks whether the walls of a part stand around the monitor, unless nobody is to look.
 ///
 /// # Errors
 /// A sentence: which does not, as the audit says it.
-pub(super) fn stand(monitor: Pid, expected: &Expected) -> Result<(), String> {
+pub(super) fn stand(part: Part, monitor: Pid, expected: &Expected) -> Result<(), String> {
     let (walls, is_watched) = (expected.walls, expected.is_watched);
     if !walls.has(Wall::Audit) {
         return Ok(());
     }
-    if let Some(label) = &expected.label {
+    if let (Part::Cell, Some(label)) = (part, &expected.label) {
         label.stands(monitor).map_err(|error| error.to_string())?;
     }
-    let wanted = WALLS.iter().filter(|(wall, _)| walls.has(*wall));
+    let wanted = WALLS
+        .iter()
+        .filter(|(of, wall, _)| *of == part && walls.has(*wall));
     // Root of a user namespace maps its monitor to the one user that it has, which is root in its own eyes.
     let has_another = is_host_root() || !geteuid().is_root();
     let seen_by_root = SEEN_BY_ROOT
         .iter()
         .filter(|id| is_host_root() && !(is_watched && **id == DESCRIPTORS));
-    let ids = wanted.flat_map(|(_, ids)| ids.iter());
-    let ids = ids.chain(&ALWAYS).chain(seen_by_root);
+    let always = ALWAYS.iter().chain(seen_by_root);
+    let always = always.filter(|_| part == Part::Threads);
+    let ids = wanted.flat_map(|(_, _, ids)| ids.iter()).chain(always);
     let ids = ids.filter(|id| has_another || !TOLD_BY_USER.contains(id));
     let ids: Vec<String> = ids.map(|id| (*id).to_owned()).collect();
     let policy = Policy::standard()

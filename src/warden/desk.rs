@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use vmm::open::open_tap;
 use vmm::vsock::{Bound, Operator, bind_at};
 
-use super::check::{self, Expected};
+use super::check::{self, Expected, Part};
 use super::words::{Answer, Ask, Needs, receive, send};
 use crate::jail::cell::Child;
 use crate::jail::cgroup::Home;
@@ -55,6 +55,8 @@ pub(super) struct Desk<'a> {
     operator: Option<Operator>,
     /// How often the host was examined: outside of the VM's limits, so not as often as a guest likes.
     explanations: u32,
+    /// Whether the cell's walls stand, once they were looked at.
+    cell: Option<Result<(), String>>,
     /// Whether the guest may run.
     is_sealed: bool,
 }
@@ -85,6 +87,7 @@ impl<'a> Desk<'a> {
             bound: None,
             operator: None,
             explanations: 0,
+            cell: None,
             is_sealed: false,
         }
     }
@@ -117,6 +120,11 @@ impl<'a> Desk<'a> {
         let Ok(Some((ask, _))) = receive::<Ask>(&socket) else {
             return;
         };
+        if let Ask::Look = ask {
+            self.look(child);
+            self.socket = Some(socket);
+            return;
+        }
         let (answer, fd) = self.decide(ask, child);
         if send(socket.as_fd(), &answer, fd.as_ref().map(AsFd::as_fd)).is_ok() {
             self.socket = Some(socket);
@@ -157,6 +165,8 @@ impl<'a> Desk<'a> {
             Ask::Explain => (Answer::Sentence(None), None),
             Ask::Endings if !self.is_sealed && vmm::host::await_ending() => (Answer::Done, None),
             Ask::Endings => (refused("no monitor is ending"), None),
+            // Not to be answered.
+            Ask::Look => (refused("there is nothing to be told"), None),
             Ask::Run(_) if self.is_sealed => (refused("the guest runs already"), None),
             Ask::Run(needs) => match self.seal(needs, child) {
                 Ok(()) => (Answer::Done, None),
@@ -181,6 +191,13 @@ impl<'a> Desk<'a> {
         Ok(line)
     }
 
+    /// Looks at the cell, once: a monitor that is its guest's gets nothing done here.
+    fn look(&mut self, child: &Child) {
+        if self.cell.is_none() && !self.is_sealed {
+            self.cell = Some(check::stand(Part::Cell, child.pid, &self.expected));
+        }
+    }
+
     fn listener(&self) -> Result<OwnedFd, Errno> {
         let entrance = self.entrance.as_ref().ok_or(Errno::NOENT)?;
         entrance.copy().map_err(number)
@@ -192,7 +209,9 @@ impl<'a> Desk<'a> {
             let limited = home.limit(needs.memory_mib, needs.vcpus);
             limited.map_err(|error| format!("the VM's limits cannot be set: {error}"))?;
         }
-        check::stand(child.pid, &self.expected)?;
+        self.look(child);
+        self.cell.take().transpose()?;
+        check::stand(Part::Threads, child.pid, &self.expected)?;
         self.is_sealed = true;
         Ok(())
     }

@@ -126,6 +126,13 @@ impl Warden {
         self.tell(&Ask::Stopping);
     }
 
+    /// Lets the warden look at the cell while nothing else is asked of it.
+    pub(crate) fn is_busy(&self) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that did not hear it looks later.
+        let _ = send(socket.as_fd(), &Ask::Look, None);
+    }
+
     fn tell(&self, ask: &Ask) {
         if let Err(error) = self.ask(ask) {
             log::warn!("the process outside of the jail was not told: {error}");

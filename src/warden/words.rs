@@ -40,6 +40,8 @@ pub(crate) enum Ask {
     Stopping,
     /// Why KVM refuses, as the host's examination finds.
     Explain,
+    /// To look at the cell meanwhile: no other question comes soon, and this one has no answer.
+    Look,
     /// To wait for the end of monitors that are just ending.
     Endings,
     /// That the guest may run, with what it needs of the host.

@@ -45,6 +45,9 @@ pub trait Host: fmt::Debug {
     /// A sentence; the output goes where it went.
     fn set_serial(&mut self, config: &Serial) -> Result<(), String>;
 
+    /// Hears that a machine is being built, which takes a while and asks for nothing.
+    fn builds(&mut self);
+
     /// Asked before a guest's first instruction, with its memory in MiB and its vCPUs: the last moment at which this
     /// process is surely nobody else's.
     ///

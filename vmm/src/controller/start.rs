@@ -100,7 +100,9 @@ impl Draft {
         let confinement = Confinement::new(self.sandbox, &needs)?;
         log::debug!("opened what the guest needs");
         let (reporter, ends) = end::ends().map_err(StartError::EventFd)?;
-        let chassis = Chassis::build(&Kvm::open_with(plan.features.kvm_capabilities())?, &plan)?;
+        let kvm = Kvm::open_with(plan.features.kvm_capabilities())?;
+        host.builds();
+        let chassis = Chassis::build(&kvm, &plan)?;
         log::info!(
             "machine: {} MiB of memory, vCPUs: {}",
             plan.memory.mib(),
