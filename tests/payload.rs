@@ -226,6 +226,8 @@ fn a_disk_holds_what_was_written() {
             );
             let expected = "blk verify 4096 count 64 errors 0 wrong 0";
             assert_eq!(line(&output, "blk verify"), expected, "{engine} {features}");
+            let expected = "blk zero 4096 errors 0 wrong 0";
+            assert_eq!(line(&output, "blk zero"), expected, "{engine} {features}");
             let mut last = [0; 4];
             disk.as_file()
                 .read_exact_at(&mut last, 64 * 4096 - 4)

@@ -145,13 +145,11 @@ calls! {
     fcntl = SYS_fcntl;
     fdatasync = SYS_fdatasync;
     flock = SYS_flock;
-    fstat = SYS_fstat;
     fstatfs = SYS_fstatfs;
     fsync = SYS_fsync;
     futex = SYS_futex;
     geteuid = SYS_geteuid;
     getpid = SYS_getpid;
-    getrandom = SYS_getrandom;
     getsockopt = SYS_getsockopt;
     gettid = SYS_gettid;
     io_uring_enter = SYS_io_uring_enter;

@@ -189,6 +189,44 @@ fn a_disk_gets_a_file_that_was_passed_as_a_descriptor() {
 }
 
 #[test]
+fn a_disk_with_a_ring_gets_another_file() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::new();
+    let kernel = Guest::default().halt().kernel();
+    let [disk, larger] = ["disk", "larger"].map(|name| place.path().join(name));
+    fs::File::create(&disk).unwrap().set_len(1 << 20).unwrap();
+    fs::File::create(&larger).unwrap().set_len(2 << 20).unwrap();
+    let config = json!({
+        "boot-source": { "kernel_image_path": kernel.path() },
+        "drives": [{
+            "drive_id": "data", "path_on_host": disk, "is_root_device": false, "io_engine": "Async",
+        }],
+    });
+    let file = place.path().join("vm.config");
+    fs::write(&file, config.to_string()).unwrap();
+    let folder = place.path().to_str().unwrap();
+    let mut api = Api::start(
+        &place,
+        &[
+            "--name",
+            "web",
+            "--image-dir",
+            folder,
+            "--config",
+            file.to_str().unwrap(),
+        ],
+    );
+    let path = larger.to_str().unwrap();
+    let patched = place.ravelin(&["ctl", "web", "drive", "data", "--path", path]);
+    assert_eq!(patched.status.code(), Some(0), "{patched:?}");
+    api.signal(rustix::process::Signal::INT);
+    let (status, said) = api.end();
+    assert_eq!(status, Some(130), "{said}");
+}
+
+#[test]
 fn a_service_manager_hears_of_the_end_of_a_guest_without_a_jail() {
     if !kvm() {
         return;

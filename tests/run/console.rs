@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::Guest;
 use crate::process::{Piped, boot, kvm, stderr, stdout, until};
@@ -28,6 +28,32 @@ fn anonymous_kib(ravelin: &mut Piped) -> u64 {
         .unwrap()
         .parse()
         .unwrap()
+}
+
+/// A wait that has a limit is gone on with by a system call of its own (restart_syscall(2)).
+#[test]
+fn a_guest_that_waits_for_its_reader_goes_on_after_its_monitor_was_stopped() {
+    if !kvm() {
+        return;
+    }
+    const SAID: u32 = 300_000;
+    let mut ravelin = Piped::boot(&Guest::default().say_x(SAID).power_off(), &[]);
+    until("a guest that waits", || vcpu_waits(&mut ravelin));
+    let monitor = Pid::from_raw(ravelin.monitor().unwrap().cast_signed()).unwrap();
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", monitor.as_raw_nonzero())).unwrap();
+        stat.contains(") T ").then_some(())
+    };
+    for _ in 0..3 {
+        kill_process(monitor, Signal::STOP).unwrap();
+        until("a monitor that was stopped", is_stopped);
+        kill_process(monitor, Signal::CONT).unwrap();
+        until("a guest that waits", || vcpu_waits(&mut ravelin));
+    }
+    let said = ravelin.read(SAID.try_into().unwrap());
+    assert!(said.iter().all(|byte| *byte == b'x'));
+    let output = ravelin.end();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ crate::tests!(
         version_2_answers_whoever_has_a_token,
         a_guest_sees_what_its_host_changes,
         what_is_too_large_changes_nothing_for_the_guest,
+        a_large_document_reaches_the_guest,
         version_1_answers_beside_a_transfer_at_full_speed,
         version_2_answers_beside_a_transfer_at_full_speed,
     ],
@@ -133,6 +134,24 @@ fn what_is_too_large_changes_nothing_for_the_guest() {
         monitor.type_line("go on");
         let outcome = monitor.end();
         assert_eq!(outcome.status(0).number("length"), 480, "{outcome}");
+    });
+}
+
+/// Larger than what a C library keeps on its heap.
+fn a_large_document_reaches_the_guest() {
+    in_own_network(|| {
+        let limits = [
+            "--mmds-size-limit",
+            "600000",
+            "--http-api-max-payload-size",
+            "600000",
+        ];
+        let monitor = Monitor::firecracker_with(&limits);
+        describe(&monitor, "echo length=$(curl $mmds/a | wc -c)");
+        serve_metadata(&monitor, "V1", json!({ "a": "x".repeat(500_000) }));
+        monitor.start();
+        let outcome = monitor.end();
+        assert_eq!(outcome.status(0).number("length"), 500_000, "{outcome}");
     });
 }
 

@@ -9,9 +9,13 @@ use crate::virtio::{self, EVENT_IDX, Error, INDIRECT, Kind};
 
 /// VIRTIO_BLK_F_FLUSH.
 const FLUSH: u64 = 1 << 9;
+/// VIRTIO_BLK_F_WRITE_ZEROES.
+const WRITE_ZEROES: u64 = 1 << 14;
 const SECTOR: u64 = 512;
 const BLOCK: u32 = 4096;
 const HEADER: usize = 16;
+/// A range of sectors and its flags.
+const RANGE: u32 = 16;
 /// Descriptors of a request: header, data, status.
 const CHAIN: u16 = 3;
 /// No status: what the driver leaves where the device writes 0, 1 or 2.
@@ -23,6 +27,7 @@ enum Type {
     In = 0,
     Out = 1,
     Flush = 4,
+    Zero = 13,
 }
 
 /// A disk with a fixed place in memory for each request in flight.
@@ -30,6 +35,7 @@ struct Disk {
     queue: Queue,
     capacity: u64,
     indirect: bool,
+    zeroes: bool,
     headers: Region,
     statuses: Region,
     tables: Region,
@@ -124,6 +130,9 @@ pub fn verify(command_line: CommandLine<'_>, count: u32, arena: &mut Arena) -> R
         wrong += u32::from(!disk.holds(block));
     }
     line!("blk verify {BLOCK} count {count} errors {errors} wrong {wrong}");
+    if disk.zeroes {
+        disk.verify_zeroes();
+    }
     Ok(())
 }
 
@@ -135,7 +144,7 @@ impl Disk {
         arena: &mut Arena,
     ) -> Result<Self, Error> {
         let device = virtio::find(command_line, Kind::Block)?;
-        let features = device.negotiate(FLUSH | virtio::wanted(command_line))?;
+        let features = device.negotiate(FLUSH | WRITE_ZEROES | virtio::wanted(command_line))?;
         let indirect = features & INDIRECT != 0;
         // A chain is no longer than its queue, indirect or not (virtio 1.2 §2.7.5.3.1).
         let needed = if indirect {
@@ -155,6 +164,7 @@ impl Disk {
             queue,
             capacity,
             indirect,
+            zeroes: features & WRITE_ZEROES != 0,
             headers: arena.take(slots * HEADER),
             statuses: arena.take(slots),
             tables: arena.take(slots * usize::from(CHAIN) * HEADER),
@@ -175,7 +185,7 @@ impl Disk {
             (header.address(0), 16, 0),
             (
                 self.data.address(at * self.size as usize),
-                self.size,
+                if kind == Type::Zero { RANGE } else { self.size },
                 direction,
             ),
             (self.statuses.address(at), 1, WRITE),
@@ -220,6 +230,18 @@ impl Disk {
         self.submit(0, kind, u64::from(block) * u64::from(BLOCK) / SECTOR);
         self.queue.publish();
         self.queue.wait().map_or(UNSET, |_| self.status(0))
+    }
+
+    /// Has the first block zeroed, not discarded, by a range (virtio 1.2 §5.2.6), and reads it back.
+    fn verify_zeroes(&mut self) {
+        self.data.write64(0, 0);
+        self.data.write32(8, BLOCK / 512);
+        self.data.write32(12, 0);
+        let mut errors = u32::from(self.one(Type::Zero, 0) != 0);
+        self.data.fill(1);
+        errors += u32::from(self.one(Type::In, 0) != 0);
+        let wrong = words().filter(|at| self.data.read32(*at) != 0).count();
+        line!("blk zero {BLOCK} errors {errors} wrong {wrong}");
     }
 
     fn status(&self, slot: u16) -> u8 {

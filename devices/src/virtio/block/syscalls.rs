@@ -65,7 +65,6 @@ pub const OPEN: &[Allowance] = &[Allowance::when(
 
 /// Whoever gives a disk another file, and limits.
 pub const UPDATE: &[Allowance] = &[
-    Allowance::any(Call::fstat, "block: what kind of file it is"),
     Allowance::any(Call::statx, "block: what kind of file it is"),
     Allowance::any(
         Call::timerfd_create,

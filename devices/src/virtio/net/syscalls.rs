@@ -21,10 +21,6 @@ pub const UPDATE: &[Allowance] = &[Allowance::any(
 
 /// The worker of a network card with the metadata service, besides.
 pub const MMDS: &[Allowance] = &[
-    Allowance::any(
-        Call::getrandom,
-        "net: the nonce of a metadata token, the keys of a table",
-    ),
     Allowance::when(
         Call::mmap,
         &[
