@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use devices::catalog::{Needs, block_needs, net_needs, rng_needs, vsock_needs};
-use devices::syscalls::Allowance;
+use devices::syscalls::{Allowance, Condition, Test, Width};
 use devices::virtio::block::Engine;
 
 use super::base::DEBUG;
@@ -217,6 +217,57 @@ fn rows(needs: &[Needs]) -> BTreeMap<Row, Vec<Role>> {
         }
     }
     rows
+}
+
+/// The rules of a release as JSON, a list of those of each role (`tools/syscalls`).
+fn listed() -> serde_json::Value {
+    let whole = everything();
+    let condition = |condition: &Condition| {
+        serde_json::json!({
+            "argument": condition.argument,
+            "bytes": match condition.width {
+                Width::Four => 4,
+                Width::Eight => 8,
+            },
+            "test": match condition.test {
+                Test::Is(value) => serde_json::json!(["is", value]),
+                Test::Without(bits) => serde_json::json!(["without", bits]),
+                Test::Masked { of, is } => serde_json::json!(["masked", of, is]),
+                Test::ThisProcess => serde_json::json!(["this process"]),
+            },
+            "words": condition.words,
+        })
+    };
+    let mut list = Vec::new();
+    for role in ROLES {
+        let mut rules = KINDS.map(|kind| allowed(role, kind, &whole)).concat();
+        let mut seen = Vec::new();
+        rules.retain(|rule| {
+            let is_new = !seen.contains(rule);
+            seen.push(*rule);
+            is_new
+        });
+        list.extend(rules.iter().map(|rule| {
+            serde_json::json!({
+                "role": role.to_string(),
+                "call": rule.call.name,
+                "number": rule.call.number,
+                "conditions": rule.conditions.iter().map(condition).collect::<Vec<_>>(),
+                "why": rule.why,
+            })
+        }));
+    }
+    list.into()
+}
+
+#[test]
+fn a_program_reads_the_rules() {
+    let text = serde_json::to_string(&listed()).unwrap();
+    let rules: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert!(rules.iter().all(|rule| rule["number"].is_i64()));
+    if let Some(path) = env::var_os("RAVELIN_SYSCALL_RULES") {
+        fs::write(path, text).unwrap();
+    }
 }
 
 #[test]
