@@ -30,6 +30,8 @@ pub enum Work {
     Blk(Requests),
     /// `blk:verify[:COUNT]`: writes COUNT (64) blocks of 4096 bytes, flushes, reads back and compares.
     BlkVerify(u32),
+    /// `blk:zero`: has a block zeroed and reads it back.
+    BlkZero,
     /// `net:tx:SIZE:BATCH:COUNT`: COUNT frames of SIZE bytes, at most BATCH in flight.
     NetTx(Requests),
     /// `net:rx:COUNT`: waits for COUNT frames.
@@ -113,6 +115,7 @@ fn work(text: &str) -> Option<Work> {
         ("poweroff", status) => Work::PowerOff(status.map_or(Some(0), |text| text.parse().ok())?),
         ("rng", bytes) => Work::Rng(bytes.map_or(Some(64), |text| text.parse().ok())?),
         ("spin", Some(cycles)) => Work::Spin(cycles.parse().ok()?),
+        ("blk", Some("zero")) => Work::BlkZero,
         ("blk", Some("verify")) => {
             Work::BlkVerify(parts.nth(1).map_or(Some(64), |text| text.parse().ok())?)
         }

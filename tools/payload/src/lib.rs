@@ -30,6 +30,7 @@ pub fn run(command_line: CommandLine<'_>, arena: &mut Arena) -> ! {
         Work::Spin(span) => spin(span),
         Work::List => list(command_line),
         Work::Blk(requests) => blk::bench(command_line, requests, arena),
+        Work::BlkZero => blk::zero(command_line, arena),
         Work::BlkVerify(count) => blk::verify(command_line, count, arena),
         Work::NetTx(requests) => net::send(command_line, requests, arena),
         Work::NetRx(count) => net::receive(command_line, count, arena),

@@ -70,11 +70,6 @@ pub(super) const ALONE: &[Allowance] = &[
         "the file of the socket, and of the VM's name, goes with the VM",
     ),
     Allowance::when(
-        Call::sendto,
-        &[NO_ADDRESS],
-        "the service manager hears that the VM stops",
-    ),
-    Allowance::when(
         Call::tgkill,
         &[THIS_PROCESS, Condition::is(2, 15, "signal `SIGTERM`")],
         "called `firecracker`, the process dies of the signal that ended the VM",
