@@ -34,24 +34,24 @@ ROOT_MIB = 512
 def build_initramfs():
     """The initramfs by name, plain and in every compression that a stock kernel reads."""
     common.packages("busybox-static", "gzip", "xz-utils", "zstd", "lz4")
-    init, kernel = build_init(), stock.entry()
-    key = common.digest(FORMAT, init, BUSYBOX, os.path.basename(kernel), str(ETC))
-    folder = common.cached("guest/initramfs", key, lambda made: make_initramfs(init, kernel, made))
+    programs, kernel = build_programs(), stock.entry()
+    key = common.digest(FORMAT, *programs, BUSYBOX, os.path.basename(kernel), str(ETC))
+    folder = common.cached("guest/initramfs", key, lambda made: make_initramfs(programs, kernel, made))
     return {name: os.path.join(folder, name) for name in ("initramfs", *PACKERS)}
 
 
 def build_root():
     """The ext4 root by name."""
     common.packages("busybox-static", "e2fsprogs")
-    init = build_init()
-    key = common.digest(FORMAT, init, BUSYBOX, str(ETC), str(ROOT_MIB))
-    folder = common.cached("guest/root", key, lambda made: make_root(init, made))
+    programs = build_programs()
+    key = common.digest(FORMAT, *programs, BUSYBOX, str(ETC), str(ROOT_MIB))
+    folder = common.cached("guest/root", key, lambda made: make_root(programs, made))
     return {"root.ext4": os.path.join(folder, "root.ext4")}
 
 
 @functools.cache
-def build_init():
-    """The path of the guest's first process, built by cargo when it is out of date."""
+def build_programs():
+    """The paths of the guest's first process and of `vsock`, built by cargo when they are out of date."""
     if not shutil.which("cargo"):
         raise common.Failure("cargo is missing: the guest's init is built with it; install Rust with rustup")
     command = ["cargo", "build", "--release", "--package", "guest-init", "--message-format=json-render-diagnostics"]
@@ -59,20 +59,20 @@ def build_init():
         result = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True)
     if result.returncode != 0:
         raise common.Failure(f"the guest's init does not build:\n{result.stderr[-2000:]}")
-    for line in result.stdout.splitlines():
-        message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "guest-init":
-            return message["executable"]
-    raise common.Failure("cargo built the guest's init and did not say where it is")
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    built = {message["target"]["name"]: message["executable"] for message in messages if message.get("executable")}
+    if not {"guest-init", "vsock"} <= built.keys():
+        raise common.Failure("cargo built the guest's programs and did not say where they are")
+    return built["guest-init"], built["vsock"]
 
 
-def make_initramfs(init, kernel, folder):
+def make_initramfs(programs, kernel, folder):
     """Fills a cache folder with the archive and its compressed forms."""
     os.mkdir(folder)
     plain = os.path.join(folder, "initramfs")
     with tempfile.TemporaryDirectory(prefix="ravelin-initramfs-") as tree:
         shutil.copytree(os.path.join(kernel, "tree"), tree, dirs_exist_ok=True)
-        populate(tree, init, "init")
+        populate(tree, programs, "init")
         with open(plain, "wb") as file:
             file.write(cpio.archive(tree))
     for name, command in PACKERS.items():
@@ -84,7 +84,7 @@ def make_initramfs(init, kernel, folder):
             file.write(packed.stdout)
 
 
-def make_root(init, folder):
+def make_root(programs, folder):
     """Fills a cache folder with the sparse image: 4 MB on disk."""
     os.mkdir(folder)
     image = os.path.join(folder, "root.ext4")
@@ -92,7 +92,7 @@ def make_root(init, folder):
     options = f"root_owner=0:0,hash_seed={identity},lazy_itable_init=0,assume_storage_prezeroed=1"
     with tempfile.TemporaryDirectory(prefix="ravelin-root-") as tree:
         os.chmod(tree, 0o755)
-        populate(tree, init, "sbin/init")
+        populate(tree, programs, "sbin/init")
         command = ["mke2fs", "-q", "-t", "ext4", "-L", "ravelin", "-U", identity, "-E", options, "-d", tree]
         command += [image, f"{ROOT_MIB}M"]
         if os.geteuid() != 0:
@@ -103,13 +103,15 @@ def make_root(init, folder):
             common.run(command, "mke2fs", env=environment)
 
 
-def populate(tree, init, place):
-    """Fills a folder with our init at a place, busybox with a link for each applet, and /etc."""
+def populate(tree, programs, place):
+    """Fills a folder with our init at a place, `vsock`, busybox with a link for each applet, and /etc."""
     for folder in FOLDERS:
         os.makedirs(os.path.join(tree, folder), exist_ok=True)
     os.chmod(os.path.join(tree, "tmp"), 0o1777)
     os.chmod(os.path.join(tree, "root"), 0o700)
+    init, vsock = programs
     copy_program(init, os.path.join(tree, place))
+    copy_program(vsock, os.path.join(tree, "bin/vsock"))
     copy_program(BUSYBOX, os.path.join(tree, "bin/busybox"))
     for applet in common.run([BUSYBOX, "--list-full"], "busybox --list-full").split():
         link = os.path.join(tree, applet)
