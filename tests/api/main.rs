@@ -12,3 +12,4 @@ mod model;
 mod round_trip;
 mod transcript;
 mod vm;
+mod vsock;

@@ -21,6 +21,7 @@ mod kit;
 mod machine;
 mod network;
 mod transcript;
+mod vsock;
 
 use std::process::{Command, ExitCode};
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         machine::TESTS,
         disks::TESTS,
         network::TESTS,
+        vsock::TESTS,
         console::TESTS,
         endings::TESTS,
     ];

@@ -17,3 +17,4 @@ mod pty;
 mod support;
 mod taps;
 mod terminal;
+mod vsock;

@@ -23,7 +23,8 @@ pub enum Error {
 pub enum SocketError {
     /// The socket cannot be made. It begins as Firecracker's sentence does.
     #[error(
-        "Cannot create backend for vsock device: Error binding to the host-side Unix socket: {reason}: {}",
+        "Cannot create backend for vsock device: Error binding to the host-side Unix socket: {}: {}",
+        said(reason),
         advice(path, reason)
     )]
     Bind {
@@ -49,6 +50,14 @@ impl SocketError {
     /// Whether somebody else has the path.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Bind { reason, .. } if reason.kind() == io::ErrorKind::AddrInUse)
+    }
+}
+
+/// What the kernel said, in the words of the C library that Firecracker has.
+fn said(reason: &io::Error) -> String {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => "Address in use (os error 98)".to_owned(),
+        _ => reason.to_string(),
     }
 }
 
