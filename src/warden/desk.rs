@@ -19,6 +19,7 @@ use vmm::open::open_tap;
 use vmm::vsock::{Bound, Operator, bind_at};
 
 use super::check::{self, Expected, Part};
+use super::keeper::Keeper;
 use super::words::{Answer, Ask, Needs, receive, send};
 use crate::jail::cell::Child;
 use crate::jail::cgroup::Home;
@@ -47,6 +48,7 @@ pub(super) struct Desk<'a> {
     expected: Expected,
     directories: Vec<Directory>,
     home: Option<&'a Home>,
+    keeper: &'a Keeper,
     entrance: Option<Entrance>,
     ready: Ready,
     /// The file of the socket that was made for the VM's vsock device.
@@ -67,7 +69,7 @@ impl<'a> Desk<'a> {
         socket: OwnedFd,
         expected: Expected,
         directories: Vec<PathBuf>,
-        home: Option<&'a Home>,
+        (home, keeper): (Option<&'a Home>, &'a Keeper),
         entrance: Option<Entrance>,
         ready: Ready,
     ) -> Self {
@@ -82,6 +84,7 @@ impl<'a> Desk<'a> {
             expected,
             directories: directories.collect(),
             home,
+            keeper,
             entrance,
             ready,
             bound: None,
@@ -178,7 +181,9 @@ impl<'a> Desk<'a> {
     /// Makes a socket that listens, in place of the one that was made before.
     fn listen(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
         let path = absolute(path).map_err(number)?;
+        self.keeper.mind(&path, None);
         let (socket, bound) = bind_at(&path).map_err(number)?;
+        self.keeper.mind(&path, Some(bound.file()));
         self.bound = Some(bound);
         Ok(socket)
     }

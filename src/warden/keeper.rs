@@ -1,11 +1,18 @@
 //! The keeper: a process that does nothing until the warden is gone, and then clears up after it.
 //!
-//! A warden that ends as it should dismisses it. One that was killed takes its monitor with it and leaves cgroups, a
-//! socket and a name behind; the keeper, which holds nothing but the end of a pipe, removes them.
+//! A warden that ends as it should dismisses it. One that was killed takes its monitor with it and leaves cgroups,
+//! sockets and a name behind; the keeper, which holds nothing but the end of a pipe, removes them. What the warden makes
+//! later it tells the keeper of, before it makes it.
 
-use std::io::{self, PipeWriter, Read, Write};
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+use serde::{Deserialize, Serialize};
 
 use crate::jail::cgroup::Site;
 use crate::jail::{Side, close_all_but, fork, leave};
@@ -38,13 +45,25 @@ impl Keeper {
                 close_all_but(reader.as_fd());
                 // Away from the terminal and the caller's group; signals are blocked already.
                 let _ = rustix::process::setsid();
-                let mut word = [0];
-                let dismissed = matches!(reader.read(&mut word), Ok(1));
-                if !dismissed {
+                if let Some(minded) = listen(&mut reader) {
                     clear(site, socket);
+                    minded.iter().for_each(Minded::remove);
                 }
                 leave()
             }
+        }
+    }
+
+    /// Has it remove a socket's file, which is about to be made, or is this one.
+    pub(super) fn mind(&self, path: &Path, file: Option<(u64, u64)>) {
+        let minded = Minded {
+            path: path.as_os_str().to_owned(),
+            file,
+        };
+        if let Ok(mut line) = serde_json::to_vec(&Word::Mind(minded)) {
+            line.push(b'\n');
+            // One that was killed minds nothing.
+            let _ = (&self.pipe).write_all(&line);
         }
     }
 
@@ -52,10 +71,61 @@ impl Keeper {
     pub(super) fn dismiss(mut self) {
         let Some(pid) = self.pid else { return };
         // One that was killed is only to be reaped.
-        let _ = self.pipe.write_all(b"d");
+        if let Ok(mut line) = serde_json::to_vec(&Word::Dismissed) {
+            line.push(b'\n');
+            let _ = self.pipe.write_all(&line);
+        }
         let options = rustix::process::WaitOptions::empty();
         while let Err(rustix::io::Errno::INTR) = rustix::process::waitpid(Some(pid), options) {}
     }
+}
+
+/// What the warden tells its keeper.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    Dismissed,
+    Mind(Minded),
+}
+
+/// A socket's file that was to be made, and that file once it was.
+#[derive(Debug, Serialize, Deserialize)]
+struct Minded {
+    path: OsString,
+    file: Option<(u64, u64)>,
+}
+
+impl Minded {
+    /// Removes the file if nobody serves it, and it is the one that was made as far as that is known: the next VM may
+    /// have made its own at the path.
+    fn remove(&self) {
+        let path = Path::new(&self.path);
+        let there = fs::symlink_metadata(path).ok();
+        let there = there.filter(|file| file.file_type().is_socket());
+        let is_it = there.is_some_and(|there| {
+            self.file
+                .is_none_or(|file| file == (there.dev(), there.ino()))
+        });
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        if is_it && UnixStream::connect(path).err().is_some_and(refused) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Waits for the warden's end; what it has left to be removed, unless it was dismissed.
+fn listen(reader: &mut PipeReader) -> Option<Vec<Minded>> {
+    let mut minded: Vec<Minded> = Vec::new();
+    for line in BufReader::new(reader).lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Word::Dismissed) => return None,
+            Ok(Word::Mind(one)) => {
+                minded.retain(|other| other.path != one.path);
+                minded.push(one);
+            }
+            Err(_) => {}
+        }
+    }
+    Some(minded)
 }
 
 fn clear(site: Option<&Site>, socket: Option<&Path>) {

@@ -112,7 +112,8 @@ pub(crate) fn watch(mut charge: Charge) -> Result<ExitCode, Failure> {
     // Before there is anything to clear up.
     let keeper = Keeper::start(site.as_ref(), socket_path.as_deref()).map_err(Failure::run)?;
     let home = make_home(site.as_ref(), &mut charge);
-    let ended = home.and_then(|home| with_home(charge, home.as_ref(), &signals, settings));
+    let ended =
+        home.and_then(|home| with_home(charge, (home.as_ref(), &keeper), &signals, settings));
     if let Some(site) = &site {
         site.remove();
     }
@@ -156,7 +157,7 @@ fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, F
 
 fn with_home(
     charge: Charge,
-    home: Option<&Home>,
+    (home, keeper): (Option<&Home>, &Keeper),
     signals: &Signals,
     settings: Option<Settings>,
 ) -> Result<ExitCode, Failure> {
@@ -189,7 +190,7 @@ fn with_home(
             label,
         },
         charge.directories,
-        home,
+        (home, keeper),
         entrance,
         charge.ready,
     );

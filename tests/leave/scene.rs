@@ -85,6 +85,7 @@ impl<'a> Scene<'a> {
         flag("kernel", text(self.kernel.path()));
         flag("disk", text(&self.path("disk")));
         flag("api-sock", text(&self.path("sockets/api.sock")));
+        flag("vsock", text(&self.path("sockets/guest.vsock")));
         flag("cgroup-parent", self.word.clone());
         if self.with_tap {
             flag("net", "tap=left0".to_owned());

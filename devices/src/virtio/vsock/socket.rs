@@ -159,6 +159,13 @@ impl AsFd for Host {
     }
 }
 
+impl Bound {
+    /// The file: its device and inode.
+    pub fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
 impl Drop for Bound {
     fn drop(&mut self) {
         let is_ours = fs::symlink_metadata(&self.path)
