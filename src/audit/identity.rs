@@ -193,7 +193,13 @@ fn label(current: &io::Result<String>, selinux_enforces: Option<&str>) -> Findin
     let kind = label.split(':').nth(2);
     match (kind.is_some(), selinux_enforces) {
         _ if label.is_empty() => Finding::absent("no label"),
-        _ if is_free(kind.unwrap_or(label)) => Finding::absent(format!("{label}: no confinement")),
+        _ if is_free(kind.unwrap_or(label)) => {
+            let advice = match kind {
+                Some(_) => "load ravelin's policy module: resources/selinux",
+                None => "load ravelin's profile: resources/apparmor",
+            };
+            Finding::absent(format!("{label}: no confinement")).advised(advice)
+        }
         (true, Some("1")) => Finding::in_force(format!("{label}, enforced")),
         (true, Some(_)) => Finding::absent(format!("{label}, but SELinux only warns"))
             .advised("let it enforce: sudo setenforce 1"),
@@ -314,6 +320,8 @@ mod tests {
         );
         let of_a_shells = "unconfined_u:unconfined_r:ravelin_vm_t:s0:c1,c2";
         assert_eq!(found(of_a_shells, Some("1")), State::InForce);
+        let shell = label(&Ok("unconfined\n".to_owned()), None);
+        assert!(shell.advice.unwrap().contains("resources/apparmor"));
         for free in [
             "system_u:system_r:kernel_t:s0",
             "u:r:unconfined_service_t:s0",

@@ -82,6 +82,10 @@ class Wishes(unittest.TestCase):
     def test_a_named_size_is_asked_for(self):
         self.assertEqual(host.Wish(memory=4096).lacking(self.up(memory=512)), ["memory 4096"])
 
+    def test_another_security_module_is_asked_for(self):
+        self.assertEqual(host.Wish(security="selinux").lacking(self.up()), ["security selinux"])
+        self.assertEqual(host.Wish().lacking(self.up(security="selinux")), [])
+
     def test_a_folder_that_is_not_shared_is_named(self):
         with tempfile.TemporaryDirectory() as folder:
             self.assertIn(os.path.realpath(folder), host.Wish([folder]).lacking(self.up()))
