@@ -55,6 +55,8 @@ pub(super) struct Desk<'a> {
     bound: Option<Bound>,
     /// Where it calls.
     operator: Option<Operator>,
+    /// Whether calls wait, because there were too many.
+    is_resting: bool,
     /// How often the host was examined: outside of the VM's limits, so not as often as a guest likes.
     explanations: u32,
     /// Whether the cell's walls stand, once they were looked at.
@@ -89,6 +91,7 @@ impl<'a> Desk<'a> {
             ready,
             bound: None,
             operator: None,
+            is_resting: false,
             explanations: 0,
             cell: None,
             is_sealed: false,
@@ -100,14 +103,22 @@ impl<'a> Desk<'a> {
         self.socket.as_ref().map(AsFd::as_fd)
     }
 
-    /// Readable when the guest calls a socket of the host.
+    /// Readable when the guest calls a socket of the host; not while it has called too often.
     pub(super) fn line(&self) -> Option<BorrowedFd<'_>> {
-        self.operator.as_ref().map(Operator::line)
+        let operator = self.operator.as_ref().filter(|_| !self.is_resting);
+        operator.map(Operator::line)
+    }
+
+    /// Whether the guest has called too often just now, so that the line is to be looked at again a moment later.
+    pub(super) fn rests(&mut self) -> bool {
+        let rest = self.operator.as_mut().and_then(Operator::rest);
+        self.is_resting = rest.is_some();
+        self.is_resting
     }
 
     /// Answers one call, without waiting for anybody.
     pub(super) fn connect(&mut self) {
-        let answered = self.operator.as_ref().map(Operator::answer);
+        let answered = self.operator.as_mut().map(Operator::answer);
         if let Some(Err(_)) = answered {
             // The device is gone, or the monitor speaks nonsense.
             self.operator = None;

@@ -304,7 +304,7 @@ fn arguments(charge: &Charge) -> Vec<CString> {
     args.into_iter().map(text).collect()
 }
 
-/// How long to wait until a monitor has taken a signal of the kind that is to come next, in ms.
+/// How long to wait until a monitor has taken a signal of the kind that is to come next, or a guest may call again, in ms.
 const TAKING: i64 = 5;
 
 /// Answers the monitor, passes signals on to it, and waits for its end.
@@ -320,6 +320,7 @@ fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Resul
             // One that is gone needs none.
             let _ = pidfd_send_signal(&child.process, signal);
         }
+        let is_resting = desk.rests();
         let mut fds = vec![
             PollFd::new(&child.process, PollFlags::IN),
             PollFd::from_borrowed_fd(signals.fd(), PollFlags::IN),
@@ -330,7 +331,10 @@ fn serve(mut desk: Desk<'_>, child: &Child, signals: &Signals) -> std::io::Resul
             tv_sec: 0,
             tv_nsec: TAKING * 1_000_000,
         };
-        match poll(&mut fds, (!waiting.is_empty()).then_some(&soon)) {
+        match poll(
+            &mut fds,
+            (is_resting || !waiting.is_empty()).then_some(&soon),
+        ) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
             Err(error) => return Err(error.into()),

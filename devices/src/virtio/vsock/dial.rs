@@ -10,6 +10,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -22,6 +23,11 @@ use rustix::net::{
 const WORD: usize = 8;
 /// Questions that go unanswered at a time: their answers, and the descriptors beside them, fit into any socket.
 pub(super) const MOST_CALLS: usize = 64;
+
+/// How many calls are answered in a time. **Who answers does so outside of the VM's limits**, so a guest that does nothing
+/// but call must not have more of a processor than this: 3,200 calls a second, a twentieth of one or less.
+const CALLS: u32 = 64;
+const TIME: Duration = Duration::from_millis(20);
 
 /// How the sockets are reached that a guest calls.
 #[derive(Debug)]
@@ -101,6 +107,9 @@ impl Dial {
 pub struct Operator {
     line: OwnedFd,
     path: PathBuf,
+    /// When the present time began, and the calls answered in it.
+    since: Instant,
+    answered: u32,
 }
 
 impl Operator {
@@ -111,7 +120,13 @@ impl Operator {
     pub fn lay(path: PathBuf) -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (line, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self { line, path }, theirs))
+        let operator = Self {
+            line,
+            path,
+            since: Instant::now(),
+            answered: 0,
+        };
+        Ok((operator, theirs))
     }
 
     /// Readable when somebody calls.
@@ -119,12 +134,23 @@ impl Operator {
         self.line.as_fd()
     }
 
+    /// How long calls are to wait, so that they are not too many; `None`: not at all.
+    pub fn rest(&mut self) -> Option<Duration> {
+        let left = TIME.checked_sub(self.since.elapsed());
+        if left.is_none() {
+            self.since = Instant::now();
+            self.answered = 0;
+        }
+        left.filter(|_| self.answered >= CALLS)
+    }
+
     /// Answers one call, if there is one, and waits for nothing: neither for a socket whose owner does not accept, nor for
     /// a monitor that does not listen.
     ///
     /// # Errors
     /// When the other end is gone, or speaks nonsense: then the line is of no more use.
-    pub fn answer(&self) -> io::Result<()> {
+    pub fn answer(&mut self) -> io::Result<()> {
+        self.answered = self.answered.saturating_add(1);
         let Some((ticket, port, _)) = hear(self.line.as_fd())? else {
             return Ok(());
         };

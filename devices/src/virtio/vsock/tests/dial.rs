@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -10,7 +11,7 @@ use crate::virtio::vsock::packet::{Ports, op};
 use crate::virtio::vsock::{Dial, Operator};
 
 /// Somebody outside who answers until the line is gone.
-fn operate(operator: Operator) -> JoinHandle<()> {
+fn operate(mut operator: Operator) -> JoinHandle<()> {
     thread::spawn(move || {
         loop {
             let line = operator.line();
@@ -71,7 +72,7 @@ fn without_anybody_outside_every_call_is_refused() {
 #[test]
 fn a_call_that_is_given_up_meanwhile_reaches_nobody() {
     let side = Side::new();
-    let (operator, line) = Operator::lay(side.path()).unwrap();
+    let (mut operator, line) = Operator::lay(side.path()).unwrap();
     let side = side.over(Dial::Line(line));
     let mut driver = side.driver();
     let listener = side.listen(53);
@@ -88,7 +89,7 @@ fn an_operator_waits_for_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("v.sock");
     let _never_accepts = std::os::unix::net::UnixListener::bind(directory.path().join("v.sock_1"));
-    let (operator, line) = Operator::lay(path).unwrap();
+    let (mut operator, line) = Operator::lay(path).unwrap();
     let line = Dial::Line(line);
     // More calls than the socket's backlog takes, whose answers nobody takes up.
     for ticket in 0..10_000 {
@@ -101,7 +102,36 @@ fn an_operator_waits_for_nobody() {
 
 #[test]
 fn an_operator_ends_with_nonsense() {
-    let (operator, line) = Operator::lay(Path::new("v").to_owned()).unwrap();
+    let (mut operator, line) = Operator::lay(Path::new("v").to_owned()).unwrap();
     rustix::io::write(&line, b"hi").unwrap();
     assert!(operator.answer().is_err());
+}
+
+#[test]
+fn a_guest_that_calls_too_often_is_let_wait() {
+    let (mut operator, line) = Operator::lay(Path::new("nowhere").to_owned()).unwrap();
+    let line = Dial::Line(line);
+    let begun = Instant::now();
+    let (mut calls, mut rests) = (0, 0);
+    while rests < 3 {
+        match operator.rest() {
+            Some(_) => {
+                rests += 1;
+                while operator.rest().is_some() {
+                    thread::yield_now();
+                }
+            }
+            None => {
+                assert!(line.call(calls, 1).is_none());
+                operator.answer().unwrap();
+                assert!(line.answer().unwrap().is_some());
+                calls += 1;
+            }
+        }
+    }
+    let most = 64 * (1 + begun.elapsed().as_millis() / 20);
+    assert!(
+        u128::from(calls) <= most,
+        "{calls}, and {most} were the most"
+    );
 }
