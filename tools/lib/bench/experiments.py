@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Callable
 
-from . import api, host, smaps
+from . import api, host, smaps, vsock
 from .monitors import MEMORY_MIB, Guest
 from .process import MARK, Process
 
@@ -162,4 +162,7 @@ EXPERIMENTS = (
     *_blocks(),
     Experiment((Figure("net send 64 B depth 1", "pps", aim="> 35,000 (1.3 x)"),), net(64, 1, 20_000)),
     Experiment((Figure("net send 64 B batched", "pps", aim="> 537,000 (1.25 x)"),), net(64, 128, 400_000)),
+    Experiment((Figure("vsock guest to host", "MiB/s"),), vsock.up(1024)),
+    Experiment((Figure("vsock host to guest", "MiB/s"),), vsock.down(1024)),
+    Experiment((Figure("vsock: a pair of Unix sockets without it", "MiB/s"),), vsock.pair(1024)),
 )

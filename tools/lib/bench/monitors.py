@@ -15,6 +15,7 @@ class Guest:
     disk: str | None = None
     engine: str = "sync"  # sync or uring
     tap: str | None = None
+    vsock: str | None = None
 
 
 class Ravelin:
@@ -31,6 +32,8 @@ class Ravelin:
             argv += ["--disk", f"{guest.disk},engine={guest.engine}"]
         if guest.tap:
             argv += ["--net", f"tap={guest.tap}"]
+        if guest.vsock:
+            argv += ["--vsock", guest.vsock]
         return argv
 
     def api_argv(self, path):
@@ -75,6 +78,8 @@ class Firecracker:
             })
         if guest.tap:
             config["network-interfaces"].append({"iface_id": "net0", "host_dev_name": guest.tap})
+        if guest.vsock:
+            config["vsock"] = {"guest_cid": 3, "uds_path": guest.vsock}
         return config
 
 

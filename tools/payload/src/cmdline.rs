@@ -36,6 +36,10 @@ pub enum Work {
     NetTx(Requests),
     /// `net:rx:COUNT`: waits for COUNT frames.
     NetRx(u32),
+    /// `vsock:tx:SIZE:DEPTH:COUNT`: COUNT packets of SIZE bytes to the host's port 5000, DEPTH of them in flight.
+    VsockTx(Requests),
+    /// `vsock:rx:MIB`: waits for MIB MiB from there.
+    VsockRx(u32),
     /// `rng[:BYTES]`: reads BYTES (64) of entropy.
     Rng(u32),
     /// Anything else.
@@ -123,6 +127,8 @@ fn work(text: &str) -> Option<Work> {
         ("blk", Some("write")) => Work::Blk(requests(true, parts.skip(1))?),
         ("net", Some("tx")) => Work::NetTx(requests(true, parts.skip(1))?),
         ("net", Some("rx")) => Work::NetRx(parts.nth(1)?.parse().ok()?),
+        ("vsock", Some("tx")) => Work::VsockTx(requests(true, parts.skip(1))?),
+        ("vsock", Some("rx")) => Work::VsockRx(parts.nth(1)?.parse().ok()?),
         _ => return None,
     })
 }

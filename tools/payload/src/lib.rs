@@ -15,6 +15,7 @@ pub mod port;
 mod queue;
 mod rng;
 mod virtio;
+mod vsock;
 
 use clock::{Deadline, cycles};
 use cmdline::{CommandLine, Work};
@@ -34,6 +35,8 @@ pub fn run(command_line: CommandLine<'_>, arena: &mut Arena) -> ! {
         Work::BlkVerify(count) => blk::verify(command_line, count, arena),
         Work::NetTx(requests) => net::send(command_line, requests, arena),
         Work::NetRx(count) => net::receive(command_line, count, arena),
+        Work::VsockTx(requests) => vsock::send(command_line, requests, arena),
+        Work::VsockRx(mib) => vsock::receive(command_line, mib, arena),
         Work::Rng(bytes) => rng::read(command_line, bytes, arena),
         Work::Unknown => {
             line!("error: unknown payload= in: {}", command_line.0);

@@ -20,6 +20,8 @@ pub enum Kind {
     Block = 2,
     /// A source of entropy.
     Entropy = 4,
+    /// A socket between guest and host.
+    Vsock = 19,
 }
 
 /// A feature bit of the ring itself (virtio 1.2 §6).
