@@ -2,7 +2,7 @@
 
 import os
 
-from common import Failure
+from common import ROOT, Failure
 
 # Debian 12's, and where later ones have theirs.
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
@@ -36,7 +36,7 @@ def virtiofsd(folder):
 def qemu(images, state, token_file):
     """Emulates the machine. TCG's processor has SVM with nested paging: the KVM inside is a true one."""
     memory = state["memory"]
-    words = [KERNEL_WORDS, SECURITY_WORDS[state["security"]], f"testbed.token={token_file}"]
+    words = [KERNEL_WORDS, SECURITY_WORDS[state["security"]], f"testbed.token={token_file}", f"testbed.checkout={ROOT}"]
     words += [f"testbed.share=share{index}:{path}" for index, path in enumerate(state["shares"])]
     command = [
         *MORTAL, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
