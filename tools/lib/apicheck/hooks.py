@@ -11,7 +11,8 @@ import re
 import schemathesis
 
 # What a body may name, and what of it is there.
-PRESENT = {"path_on_host": "/disk.img", "kernel_image_path": "/zeros", "initrd_path": "/zeros", "host_dev_name": "tap0"}
+PRESENT = {"path_on_host": "/disk.img", "kernel_image_path": "/zeros", "initrd_path": "/zeros", "host_dev_name": "tap0",
+           "uds_path": "/tmp/vsock.sock"}
 # What a running guest has.
 THERE = {"drive_id": "disk", "iface_id": "net"}
 _calls = itertools.count()
