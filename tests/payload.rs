@@ -3,6 +3,8 @@
 //! Without /dev/kvm every test is listed as ignored, and that is said.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+#[path = "support/build.rs"]
+mod build;
 #[path = "support/examples.rs"]
 mod examples;
 
@@ -13,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use build::built;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::NamedTempFile;
@@ -86,17 +89,13 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
 
-/// The payload, built into this build's own folder; cargo does nothing when it is there already.
 fn payload() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/payload");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
-    let built = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "--target-dir"])
-        .arg(&target)
-        .current_dir(folder)
-        .status();
-    assert!(built.unwrap().success(), "the payload does not build");
-    target.join("x86_64-unknown-linux-gnu/release/payload")
+    built(
+        "tools/payload",
+        "payload",
+        &["--release"],
+        "release/payload",
+    )
 }
 
 fn ravelin(work: &str, options: &[&str]) -> Command {

@@ -3,20 +3,22 @@
 //! Without /dev/kvm every test is listed as ignored, and that is said.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+#[path = "support/build.rs"]
+mod build;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 
+use build::built;
 use libtest_mimic::{Arguments, Trial};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
-/// What stands in the binary of a red team alone.
-const MARK: &[u8] = b"RAVELIN_REDTEAM";
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
             a_panic_speaks_before_it_ends_the_process,
         ),
     ];
-    let mut trials: Vec<_> = tests
+    let trials: Vec<_> = tests
         .into_iter()
         .map(|(name, body)| {
             Trial::test(name, move || {
@@ -65,26 +67,7 @@ fn main() -> ExitCode {
             .with_ignored_flag(!kvm)
         })
         .collect();
-    trials.push(Trial::test("no_other_binary_has_a_red_team", || {
-        no_other_binary_has_a_red_team();
-        Ok(())
-    }));
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// Builds into this build's own folder; cargo does nothing when it is there already.
-fn built(folder: &str, target: &str, arguments: &[&str], name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(target);
-    let status = Command::new("cargo")
-        .args(["build", "--quiet"])
-        .args(arguments)
-        .arg("--target-dir")
-        .arg(&target)
-        .current_dir(folder)
-        .status();
-    assert!(status.unwrap().success(), "{name} does not build");
-    target.join("x86_64-unknown-linux-gnu").join(name)
 }
 
 fn payload() -> PathBuf {
@@ -340,15 +323,4 @@ fn a_panic_speaks_before_it_ends_the_process() {
             "{role}: {text}"
         );
     }
-}
-
-fn no_other_binary_has_a_red_team() {
-    let has_mark = |path: &Path| {
-        fs::read(path)
-            .unwrap()
-            .windows(MARK.len())
-            .any(|it| it == MARK)
-    };
-    assert!(has_mark(&red_team()));
-    assert!(!has_mark(Path::new(RAVELIN)));
 }

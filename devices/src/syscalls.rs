@@ -83,6 +83,28 @@ impl Allowance {
     }
 }
 
+impl Allowance {
+    /// Memory of its own is mapped, never to be run.
+    pub const fn maps_memory(why: &'static str) -> Self {
+        const CONDITIONS: &[Condition] = &[
+            Condition::long(2, Test::Without(PROT_EXEC), "without `PROT_EXEC`"),
+            Condition::is(3, PRIVATE_ANONYMOUS, "flags `MAP_PRIVATE | MAP_ANONYMOUS`"),
+        ];
+        Self::when(Call::mmap, CONDITIONS, why)
+    }
+
+    /// Memory that was mapped grows, wherever there is room.
+    pub const fn grows_memory(why: &'static str) -> Self {
+        const CONDITIONS: &[Condition] = &[Condition::is(3, MAYMOVE, "flags `MREMAP_MAYMOVE`")];
+        Self::when(Call::mremap, CONDITIONS, why)
+    }
+}
+
+const PROT_EXEC: u64 = 4;
+/// `MAP_PRIVATE | MAP_ANONYMOUS`.
+const PRIVATE_ANONYMOUS: u64 = 0x22;
+const MAYMOVE: u64 = 1;
+
 impl Condition {
     /// An argument of four bytes that must be `value`.
     pub const fn is(argument: u8, value: u64, words: &'static str) -> Self {

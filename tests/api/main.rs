@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod bad_input;
+#[path = "../support/build.rs"]
+mod build;
 mod client;
 mod coverage;
 mod ends;

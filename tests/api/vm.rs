@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::build::built;
 use crate::client::{Client, Reply};
 
 /// The program under test.
@@ -34,15 +35,12 @@ pub(crate) fn kvm() -> bool {
 pub(crate) fn payload() -> &'static Path {
     static PAYLOAD: OnceLock<PathBuf> = OnceLock::new();
     PAYLOAD.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/payload");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("payload");
-        let built = Command::new("cargo")
-            .args(["build", "--release", "--quiet", "--target-dir"])
-            .arg(&target)
-            .current_dir(folder)
-            .status();
-        assert!(built.unwrap().success(), "the payload does not build");
-        target.join("x86_64-unknown-linux-gnu/release/payload")
+        built(
+            "tools/payload",
+            "payload",
+            &["--release"],
+            "release/payload",
+        )
     })
 }
 

@@ -170,15 +170,17 @@ fn answering(listener: UnixListener, count: u32) -> JoinHandle<()> {
     })
 }
 
+/// Runs a trimmed guest that does as the script says, and succeeds.
+fn run(place: &Place, script: &str) {
+    let guest = place.guest(Guest::trimmed());
+    guest.script(script).run().status(0);
+}
+
 fn a_guest_connects_to_its_host_a_thousand_times() {
     let place = Place::new();
     let answering = answering(place.listen(UP), MANY);
     let script = format!("vsock greet {UP} {MANY}");
-    place
-        .guest(Guest::trimmed())
-        .script(&script)
-        .run()
-        .status(0);
+    run(&place, &script);
     answering.join().unwrap();
 }
 
@@ -190,11 +192,7 @@ fn hundreds_of_connections_are_open_at_a_time() {
         "for n in $(seq 300); do echo $n | vsock connect {UP} > /tmp/$n & done; wait; \
          for n in $(seq 300); do echo $n | cmp - /tmp/$n || exit 9; done"
     );
-    place
-        .guest(Guest::trimmed())
-        .script(&script)
-        .run()
-        .status(0);
+    run(&place, &script);
     answering.join().unwrap();
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::isolated::unshared;
+
 /// The program under test.
 pub(crate) const RAVELIN: &str = env!("CARGO_BIN_EXE_ravelin");
 /// Set in a test's second self: its place.
@@ -34,7 +36,8 @@ pub(crate) fn jailing<F: FnOnce(&Place)>(test: F) {
     }
     let this = std::env::current_exe().unwrap();
     let script = "mount -t tmpfs -o mode=0755 tmpfs \"$0\" && exec \"$@\"";
-    let output = unshared(place.path(), script)
+    let output = unshared(script)
+        .arg(place.path())
         .arg(this)
         .args([name, "--exact", "--nocapture"])
         .env(PLACE, place.path())
@@ -51,28 +54,10 @@ fn cannot(place: &Path) -> Option<&'static str> {
         return Some("a jail is built by root");
     }
     let script = "mount -t tmpfs tmpfs \"$0\" && mknod \"$0/null\" c 1 3 && : >\"$0/null\"";
-    match unshared(place, script).output() {
+    match unshared(script).arg(place).output() {
         Ok(output) if output.status.success() => None,
         _ => Some("this host allows no namespaces, mounts or devices, or has no unshare(1)"),
     }
-}
-
-fn unshared(place: &Path, script: &str) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "--net",
-            "--ipc",
-            "--uts",
-        ])
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-        .args(["sh", "-c", script])
-        .arg(place)
-        .stdin(Stdio::null());
-    command
 }
 
 /// A directory of a test's own, as only the inside knows it.

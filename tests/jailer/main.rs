@@ -9,6 +9,8 @@ mod cgroups;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../run/guest.rs"]
 mod guest;
+#[path = "../support/isolated.rs"]
+mod isolated;
 mod kit;
 mod layout;
 mod processes;

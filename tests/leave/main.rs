@@ -8,6 +8,8 @@ mod ends;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../run/guest.rs"]
 mod guest;
+#[path = "../support/isolated.rs"]
+mod isolated;
 #[expect(dead_code, reason = "its other users need more of it")]
 #[path = "../jailer/kit.rs"]
 mod kit;

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::build::built;
 use crate::guest::Guest;
 use crate::host::Host;
+use crate::isolated::unshared;
 
 /// The file system of the arena. The attacks name its files.
 pub(crate) const ARENA: &str = "/mnt";
@@ -73,7 +75,8 @@ pub(crate) fn attacking<F: FnOnce(&Arena)>(test: F) {
     // What is started in there has it on its command line.
     let mark = format!("redteam-{}", std::process::id());
     let before = Host::look(&mark);
-    let output = unshared()
+    let output = unshared(PREPARE)
+        .arg("sh")
         .arg(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env(INSIDE, program)
@@ -99,7 +102,7 @@ fn cannot() -> Option<&'static str> {
     if !Path::new("/dev/kvm").exists() {
         return Some("this machine has no /dev/kvm");
     }
-    match unshared().arg("true").output() {
+    match unshared(PREPARE).args(["sh", "true"]).output() {
         Ok(output) if output.status.success() => None,
         _ => Some(
             "this host allows no namespaces, mounts or interfaces, or has no unshare(1) or ip(8)",
@@ -107,33 +110,9 @@ fn cannot() -> Option<&'static str> {
     }
 }
 
-fn unshared() -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "--net",
-            "--ipc",
-            "--uts",
-        ])
-        .args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-        .args(["sh", "-c", PREPARE, "sh"])
-        .stdin(Stdio::null());
-    command
-}
-
-/// A ravelin with a red team in it. Built into this build's own folder; cargo does nothing when it is there already.
+/// A ravelin with a red team in it.
 pub(crate) fn red_team() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redteam");
-    let status = Command::new("cargo")
-        .args(["build", "--quiet", "--features", "redteam", "--target-dir"])
-        .arg(&target)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(status.unwrap().success(), "the red team does not build");
-    target.join("x86_64-unknown-linux-gnu/debug/ravelin")
+    built(".", "redteam", &["--features", "redteam"], "debug/ravelin")
 }
 
 impl Arena {

@@ -42,19 +42,8 @@ pub(super) const BASE: &[Allowance] = &[
 
 /// The threads whose input has no small bound: the main one and the socket's.
 pub(super) const LARGE: &[Allowance] = &[
-    Allowance::when(
-        Call::mmap,
-        &[
-            Condition::long(2, Test::Without(PROT_EXEC), "without `PROT_EXEC`"),
-            Condition::is(3, PRIVATE_ANONYMOUS, "flags `MAP_PRIVATE | MAP_ANONYMOUS`"),
-        ],
-        "a large block of the heap",
-    ),
-    Allowance::when(
-        Call::mremap,
-        &[Condition::is(3, MAYMOVE, "flags `MREMAP_MAYMOVE`")],
-        "a large block of the heap grows",
-    ),
+    Allowance::maps_memory("a large block of the heap"),
+    Allowance::grows_memory("a large block of the heap grows"),
 ];
 
 /// The threads that end, or take what has ended apart: all but those that serve queues, which last until the
@@ -93,7 +82,4 @@ const fn futex(operation: u64, words: &'static str) -> Condition {
     Condition::int(1, Test::Masked { of, is: operation }, words)
 }
 
-const PROT_EXEC: u64 = 4;
-const PRIVATE_ANONYMOUS: u64 = 0x22;
 const DONTNEED: u64 = 4;
-const MAYMOVE: u64 = 1;

@@ -1,6 +1,6 @@
 //! What network cards ask of the kernel.
 
-use crate::syscalls::{Allowance, Call, Condition, Test};
+use crate::syscalls::{Allowance, Call, Condition};
 
 /// The worker of a network card.
 pub const WORKER: &[Allowance] = &[
@@ -21,19 +21,8 @@ pub const UPDATE: &[Allowance] = &[Allowance::any(
 
 /// The worker of a network card with the metadata service, besides.
 pub const MMDS: &[Allowance] = &[
-    Allowance::when(
-        Call::mmap,
-        &[
-            Condition::long(2, Test::Without(PROT_EXEC), "without `PROT_EXEC`"),
-            Condition::is(3, PRIVATE_ANONYMOUS, "flags `MAP_PRIVATE | MAP_ANONYMOUS`"),
-        ],
-        "net: a large document of the metadata service",
-    ),
-    Allowance::when(
-        Call::mremap,
-        &[Condition::is(3, MAYMOVE, "flags `MREMAP_MAYMOVE`")],
-        "net: a large document of the metadata service grows",
-    ),
+    Allowance::maps_memory("net: a large document of the metadata service"),
+    Allowance::grows_memory("net: a large document of the metadata service grows"),
     Allowance::any(
         Call::munmap,
         "net: a large document of the metadata service is no longer needed",
@@ -58,7 +47,3 @@ const SET_OFFLOADS: Allowance = Allowance::when(
     )],
     "net: the offloads that the driver has agreed to",
 );
-
-const PROT_EXEC: u64 = 4;
-const PRIVATE_ANONYMOUS: u64 = 0x22;
-const MAYMOVE: u64 = 1;
