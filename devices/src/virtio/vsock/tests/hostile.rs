@@ -228,8 +228,9 @@ fn any_header_is_survived() {
             ..small
         };
         let buffers = lay(&driver, header, &[1; 1000]);
-        driver.queue_chain(TX, &buffers);
+        // Counted first: a device that is still at the last packet may take this one before it is told.
         let sent = driver.used_index(TX);
+        driver.queue_chain(TX, &buffers);
         driver.notify(TX);
         post(&mut driver, 1);
         driver.watch(|driver| driver.used_index(TX) != sent || driver.needs_reset());
