@@ -14,16 +14,16 @@ MACHINE = os.path.join(HERE, "machine")
 RELEASE = "bookworm"
 # What commands in the testbed may need. Everything is put in here: installing inside is slow.
 INCLUDE = [
-    "apparmor", "busybox-static", "ca-certificates", "curl", "e2fsprogs", "ethtool", "iperf3", "iproute2",
+    "apparmor", "busybox-static", "ca-certificates", "containerd", "curl", "e2fsprogs", "ethtool", "iperf3", "iproute2",
     "iputils-ping", "kmod", "netcat-openbsd", "nftables", "policycoreutils", "procps", "psmisc", "python3",
-    "selinux-policy-default", "socat", "strace", "tcpdump", "time", "util-linux", "xz-utils", "zstd",
+    "runc", "selinux-policy-default", "socat", "strace", "tcpdump", "time", "util-linux", "xz-utils", "zstd",
 ]  # fmt: skip
 # ravelin's policy module for SELinux, which is compiled into the root's policy: inside that takes a minute.
 POLICY = os.path.join(common.ROOT, "resources/selinux/ravelin.cil")
 # The policy without it, for what is to be seen on a host that has none.
 POLICY_WITHOUT = "/etc/selinux/policy-without-ravelin"
 # Raised when the way in which an image is made changes.
-FORMAT = "4"
+FORMAT = "5"
 # What is left out of the packages: nobody reads it in there.
 LEFT_OUT = ["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*", "/usr/share/info/*"]
 ROOT_SIZE = "3G"
