@@ -69,7 +69,7 @@ use Section::{Holdings, Host, Identity, Limits, Namespaces, Syscalls};
 ///
 /// Not required is what not every host or user can have (a label, control groups without delegation, an id
 /// change without root), what nobody can see from outside, and the host, which is its owner's.
-pub(crate) const WALLS: [Wall; 49] = [
+pub(crate) const WALLS: [Wall; 50] = [
     wanted(Identity, "user", "not root, one user"),
     wanted(Identity, "groups", "no further groups"),
     required(Identity, "capabilities", "no capabilities"),
@@ -106,6 +106,7 @@ pub(crate) const WALLS: [Wall; 49] = [
     required(Limits, "rlimit-nofile", "few open files"),
     wanted(Limits, "rlimit-nproc", "few processes"),
     wanted(Limits, "rlimit-memlock", "bounded locked memory"),
+    wanted(Limits, "rlimit-as", "bounded address space"),
     wanted(Limits, "rlimit-fsize", "bounded file size"),
     wanted(Host, "lsm", "security module"),
     wanted(Host, "cpu-vulnerabilities", "CPU without known holes"),

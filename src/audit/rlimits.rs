@@ -13,7 +13,7 @@ struct Limit {
 }
 
 /// `u64::MAX` as the most: any number, so long as there is one.
-const LIMITS: [Limit; 5] = [
+const LIMITS: [Limit; 6] = [
     Limit {
         id: "rlimit-core",
         name: "Max core file size",
@@ -33,6 +33,11 @@ const LIMITS: [Limit; 5] = [
     Limit {
         id: "rlimit-memlock",
         name: "Max locked memory",
+        most: u64::MAX,
+    },
+    Limit {
+        id: "rlimit-as",
+        name: "Max address space",
         most: u64::MAX,
     },
     Limit {

@@ -120,7 +120,7 @@ impl Args {
     pub(super) fn place(&self, quiet: bool) -> Result<Place, Failure> {
         if let Some(inside) = &self.jailed {
             let socket = inherited::take("--jailed", inside.fd).map_err(Failure::usage)?;
-            settle(socket, inside.landlock, quiet)?;
+            settle(socket, inside.walls, quiet)?;
             return Ok(Place::Monitor(inside.told.clone()));
         }
         if self.no_jail {
@@ -158,7 +158,8 @@ impl Args {
 #[derive(Clone, Debug)]
 struct Inside {
     fd: RawFd,
-    landlock: bool,
+    /// Without those that it is not to raise itself.
+    walls: WallSet,
     told: Told,
 }
 
@@ -166,7 +167,7 @@ impl Inside {
     fn parse(text: &str) -> Result<Self, String> {
         let mut inside = Self {
             fd: -1,
-            landlock: true,
+            walls: WallSet::ALL,
             told: Told {
                 in_cell: true,
                 ..Told::default()
@@ -177,8 +178,10 @@ impl Inside {
                 Some(("fd", number)) => inside.fd = number.parse().map_err(|_| "no number")?,
                 Some(("term", term)) => inside.told.term = Some(term.to_owned()),
                 Some(("name", name)) => inside.told.name = Some(name.to_owned()),
-                None if part == "no-landlock" => inside.landlock = false,
-                _ => return Err("this is for ravelin's own use".to_owned()),
+                _ => match part.strip_prefix("no-").map(WallSet::all_but) {
+                    Some(Ok(walls)) => inside.walls = inside.walls.and(walls),
+                    _ => return Err("this is for ravelin's own use".to_owned()),
+                },
             }
         }
         Ok(inside)

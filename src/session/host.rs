@@ -76,6 +76,13 @@ impl Host for ProcessHost {
         }
     }
 
+    fn bound(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
+        match warden() {
+            Some(warden) => warden.bound(memory_mib, vcpus),
+            None => Ok(()),
+        }
+    }
+
     fn may_run(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
         match warden() {
             Some(warden) => warden.may_run(memory_mib, vcpus),

@@ -28,7 +28,7 @@ const DESCRIPTORS: &str = "descriptors";
 /// What is told by the monitor's being another user than root.
 const TOLD_BY_USER: [&str; 3] = ["user-map", "group-map", "dumpable"];
 /// What the audit calls what a wall is made of.
-const WALLS: [(Part, Wall, &[&str]); 12] = [
+const WALLS: [(Part, Wall, &[&str]); 13] = [
     (Part::Cell, Wall::Root, &["ns-mount", "root"]),
     (Part::Cell, Wall::Pid, &["ns-pid"]),
     (Part::Cell, Wall::Net, &["ns-net"]),
@@ -44,6 +44,7 @@ const WALLS: [(Part, Wall, &[&str]); 12] = [
     (Part::Threads, Wall::Capabilities, &["capabilities"]),
     (Part::Threads, Wall::NoNewPrivileges, &["no-new-privs"]),
     (Part::Threads, Wall::Memory, &["memory"]),
+    (Part::Threads, Wall::Rlimits, &["rlimit-as"]),
     (Part::Threads, Wall::Seccomp, &["seccomp"]),
 ];
 

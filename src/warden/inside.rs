@@ -14,9 +14,10 @@ use rustix::process::{
 };
 use vmm::outside::{self, Way};
 
-use super::landlock;
 use super::words::{Answer, Ask, Needs, receive, send};
+use super::{bound, landlock};
 use crate::failure::Failure;
+use crate::jail::cell::{Wall, WallSet};
 use crate::logger;
 
 /// The warden of this process, if it is in a cell.
@@ -26,6 +27,8 @@ static WARDEN: OnceLock<Warden> = OnceLock::new();
 pub(crate) struct Warden {
     /// One question at a time.
     socket: Mutex<OwnedFd>,
+    /// The walls around it.
+    walls: WallSet,
 }
 
 impl fmt::Debug for Warden {
@@ -39,14 +42,14 @@ impl fmt::Debug for Warden {
 ///
 /// # Errors
 /// When a wall that this process itself must raise cannot be.
-pub(crate) fn settle(socket: OwnedFd, with_landlock: bool, quiet: bool) -> Result<(), Failure> {
+pub(crate) fn settle(socket: OwnedFd, walls: WallSet, quiet: bool) -> Result<(), Failure> {
     // Exec has made it dumpable again.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| Failure::run(format!("this process stays dumpable: {error}")))?;
     go_with(&socket).map_err(|error| {
         Failure::run(format!("the process outside of the jail is gone: {error}"))
     })?;
-    if with_landlock {
+    if walls.has(Wall::Landlock) {
         let stands = landlock::restrict().map_err(|error| {
             Failure::run(format!(
                 "Landlock cannot be had ({error}): --jail-without landlock does without"
@@ -60,6 +63,7 @@ pub(crate) fn settle(socket: OwnedFd, with_landlock: bool, quiet: bool) -> Resul
     }
     let warden = Warden {
         socket: Mutex::new(socket),
+        walls,
     };
     // There is one cell around a process.
     let _ = WARDEN.set(warden);
@@ -136,6 +140,21 @@ impl Warden {
     fn tell(&self, ask: &Ask) {
         if let Err(error) = self.ask(ask) {
             log::warn!("the process outside of the jail was not told: {error}");
+        }
+    }
+
+    /// Bounds what this process may map, unless that wall is left out. Everything that the VM needs is mapped.
+    ///
+    /// # Errors
+    /// A sentence: the bound cannot be had.
+    pub(crate) fn bound(&self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
+        match self.walls.has(Wall::Rlimits) {
+            true => bound::bound(memory_mib, vcpus).map_err(|error| {
+                format!(
+                    "the monitor's memory cannot be bounded ({error}): --jail-without rlimits does without its limits"
+                )
+            }),
+            false => Ok(()),
         }
     }
 

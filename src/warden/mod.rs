@@ -10,6 +10,7 @@
 //! The monitor is believed until its guest runs. From then on it may be the guest's, and the desk's rules hold
 //! ([`desk`]).
 
+mod bound;
 mod check;
 mod desk;
 mod ends;
@@ -291,8 +292,10 @@ fn ids(charge: &Charge) -> Ids {
 fn arguments(charge: &Charge) -> Vec<CString> {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let mut place = format!("fd={},name={}", cell::OUTSIDE, charge.name);
-    if !charge.walls.has(Wall::Landlock) {
-        place.push_str(",no-landlock");
+    for wall in cell::ITS_OWN {
+        if !charge.walls.has(wall) {
+            place.push_str(&format!(",no-{wall}"));
+        }
     }
     if let Ok(term) = std::env::var("TERM") {
         place.push_str(",term=");

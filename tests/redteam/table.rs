@@ -311,7 +311,7 @@ pub(crate) const TABLE: &[Row] = &[
     roots("raise-limit", "raises a limit of its own", RIGHTS),
     row("many-files", "opens 600 files", &[Rlimits]),
     roots("lock-memory", "locks 16 MiB", RIGHTS),
-    row("much-memory", "takes 256 MiB", &[Cgroup]),
+    row("much-memory", "takes 256 MiB", &[Cgroup, Rlimits]),
     row("type-for-user", "types on the user's terminal", &[]),
     closed("another-vm", "makes another VM with /dev/kvm"),
     closed("ask-warden", "asks the process outside to open a file"),

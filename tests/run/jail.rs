@@ -16,7 +16,7 @@ use crate::support::{RAVELIN, in_an_empty_dev};
 
 /// The walls that every host of these tests has, as the audit calls them.
 const WALLS: &str = "capabilities,no-new-privs,seccomp,dumpable,untraced,environment,namespaces,descriptors,memory,rlimit-core,\
-                     rlimit-nofile,rlimit-nproc,rlimit-memlock";
+                     rlimit-nofile,rlimit-nproc,rlimit-memlock,rlimit-as";
 /// How often a start is broken off, each time a little later.
 const KILLS: u32 = 100;
 

@@ -21,6 +21,8 @@ use super::error::JailError;
 use super::plan::Ids;
 use super::{limits, process, root, walls};
 
+/// The walls that the monitor itself raises, wholly or in part.
+pub(crate) const ITS_OWN: [Wall; 2] = [Wall::Rlimits, Wall::Landlock];
 /// The number of the socket to the outside, in the monitor.
 pub(crate) const OUTSIDE: i32 = 3;
 /// What the host is called in there.

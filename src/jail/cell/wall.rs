@@ -142,6 +142,11 @@ impl WallSet {
         Self(self.0 & !(1 << wall as u8))
     }
 
+    /// The walls that are in both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// The walls, in the table's order.
     pub(crate) fn iter(self) -> impl Iterator<Item = Wall> {
         TABLE

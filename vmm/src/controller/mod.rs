@@ -48,6 +48,13 @@ pub trait Host: fmt::Debug {
     /// Hears that a machine is being built, which takes a while and asks for nothing.
     fn builds(&mut self);
 
+    /// Bounds what this process may have from now on, for a guest of this memory in MiB and this many vCPUs: everything
+    /// is mapped, and no thread comes after.
+    ///
+    /// # Errors
+    /// A sentence; the guest does not run.
+    fn bound(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String>;
+
     /// Asked before a guest's first instruction, with its memory in MiB and its vCPUs: the last moment at which this
     /// process is surely nobody else's.
     ///

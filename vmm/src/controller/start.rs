@@ -118,9 +118,12 @@ impl Draft {
         )?;
         log::debug!("loaded what the guest boots from");
         devices.confine(&confinement)?;
+        let (memory_mib, vcpus) = (plan.memory.mib(), plan.vcpus.get().into());
+        host.bound(memory_mib, vcpus)
+            .map_err(StartError::MayNotRun)?;
         confinement.enter(Role::Vmm)?;
         self.is_spent = confinement.is_on();
-        host.may_run(plan.memory.mib(), plan.vcpus.get().into())
+        host.may_run(memory_mib, vcpus)
             .map_err(StartError::MayNotRun)?;
         guest.resume()?;
         log::debug!("the guest runs");

@@ -15,6 +15,10 @@ struct Deaf;
 impl Host for Deaf {
     fn builds(&mut self) {}
 
+    fn bound(&mut self, _memory_mib: u64, _vcpus: u64) -> Result<(), String> {
+        Ok(())
+    }
+
     fn may_run(&mut self, _memory_mib: u64, _vcpus: u64) -> Result<(), String> {
         Ok(())
     }
