@@ -28,7 +28,7 @@ pub(super) const MOST: usize = 1023;
 pub(super) const MOST_REPLIES: usize = 256;
 /// What comes in of one kind before others have their turn.
 const MOST_AT_ONCE: usize = 64;
-/// How long the guest, and whoever connects for a monitor in its jail, may take to answer.
+/// How long whoever connects may take to name a port, and the guest, and whoever connects for a monitor in its jail, to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Ports on the host of connections that begin there: Firecracker's, from 2^30 on.
 const FIRST_PORT: u32 = 1 << 30;
@@ -160,6 +160,10 @@ impl Hub {
     fn welcome(&mut self, stream: OwnedFd, events: &mut EventOps<'_>) {
         // Who finds no place is sent away: the socket is closed.
         if let Some(slot) = self.add(Ports::default(), Stage::Greeting) {
+            let deadline = self.deadline();
+            if let Some(connection) = self.get(slot) {
+                connection.deadline = deadline;
+            }
             self.attach(slot, stream, events);
         }
     }
@@ -336,7 +340,7 @@ impl Hub {
         for slot in 0..u16::try_from(self.slots.len()).unwrap_or(u16::MAX) {
             let deadline = self.get(slot).and_then(|connection| connection.deadline);
             match deadline {
-                Some(deadline) if deadline <= now => self.reset(slot, events),
+                Some(deadline) if deadline <= now => self.expire(slot, events),
                 Some(_) => is_waiting = true,
                 None => {}
             }
@@ -347,6 +351,17 @@ impl Hub {
         }
         if !is_waiting {
             self.timer.stop();
+        }
+    }
+
+    /// Somebody was waited for long enough. Of who has named no port yet the guest knows nothing.
+    fn expire(&mut self, slot: u16, events: &mut EventOps<'_>) {
+        match self.get(slot).map(|connection| &connection.stage) {
+            Some(Stage::Greeting) => {
+                self.metrics.conn_event_fails.increment();
+                self.remove(slot, events);
+            }
+            _ => self.reset(slot, events),
         }
     }
 

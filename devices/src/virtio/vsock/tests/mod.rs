@@ -1,6 +1,7 @@
 mod dial;
 mod flow;
 mod hostile;
+mod patience;
 mod side;
 
 use std::io::Write;
