@@ -1,7 +1,10 @@
 //! A guest whose monitor was given no path.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
@@ -17,6 +20,7 @@ crate::tests!(
         a_guest_boots_from_descriptors_alone,
         a_disk_becomes_another_descriptor,
         a_card_is_on_a_tap_that_was_passed_in,
+        a_socket_that_was_passed_in_carries_calls_both_ways,
     ],
 );
 
@@ -102,4 +106,38 @@ fn a_card_is_on_a_tap_that_was_passed_in() {
         assert!(up.unwrap().success());
         monitor.end().status(0).said("the host answers");
     });
+}
+
+fn a_socket_that_was_passed_in_carries_calls_both_ways() {
+    let monitor = Monitor::ravelin();
+    monitor.describe(
+        "vsock listen 52 < /dev/null > /tmp/heard & vsock greet 5000 1 && wait && cat /tmp/heard",
+    );
+    let passed = UnixListener::bind(monitor.path("v.sock")).unwrap();
+    let called = UnixListener::bind(monitor.path("v.sock_5000")).unwrap();
+    monitor.deposit("vsock", passed.as_fd());
+    drop(passed);
+    let vsock = json!({ "guest_cid": 3, "uds_path": "fd:vsock" });
+    monitor.put("/vsock", vsock).done();
+    monitor.start();
+    let (mut greeting, _) = called.accept().unwrap();
+    // Refused until the guest listens.
+    let mut stream = loop {
+        let mut stream = UnixStream::connect(monitor.path("v.sock")).unwrap();
+        stream.write_all(b"CONNECT 52\n").unwrap();
+        if stream.read_exact(&mut [0; 3]).is_ok() {
+            break stream;
+        }
+    };
+    stream.write_all(b"the host was here\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    echo(&mut greeting);
+    drop((greeting, stream));
+    monitor.end().status(0).said("the host was here");
+}
+
+fn echo(stream: &mut UnixStream) {
+    let mut number = [0; 1];
+    stream.read_exact(&mut number).unwrap();
+    stream.write_all(&number).unwrap();
 }
