@@ -4,13 +4,22 @@
 //! files goes straight into the disk ([`store`], [`erofs`]). A disk is made once ([`cache`]).
 
 pub mod cache;
+pub mod digest;
 pub mod directory;
 pub mod erofs;
+pub mod layer;
 pub mod limits;
+pub mod manifest;
+pub mod registry;
+pub mod source;
 pub mod store;
 pub mod tree;
+mod unpack;
 
 /// Bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Registries: not written yet.
+
+/// Why a registry gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {}
