@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 /// The largest piece that is on its way, bytes.
 const PIECE: usize = 32 << 10;
+/// What may still come of an output once its process has ended, bytes: more than all buffers on the way hold.
+const MOST_AFTER: u64 = 32 << 20;
 
 /// Where a process's streams are on the host; an empty one is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -146,13 +148,16 @@ pub(crate) struct Pump {
 }
 
 impl Pump {
-    /// Waits until all of it has arrived; given up when nothing moves for `patience`.
+    /// Waits until all of it has arrived; given up when nothing moves for `patience`, or when more comes than can be on
+    /// its way: the process that wrote it has ended.
     pub(crate) async fn finish(mut self, patience: Duration) {
+        let before = *self.seen.borrow();
         loop {
             tokio::select! {
                 _ = &mut self.task => return,
                 moved = timeout(patience, self.seen.changed()) => match moved {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) if self.seen.borrow().wrapping_sub(before) < MOST_AFTER => {}
+                    Ok(Ok(())) => break,
                     // It has just ended.
                     Ok(Err(_)) => return,
                     Err(_) => break,
@@ -193,10 +198,12 @@ async fn copy(
         let mut rest = &piece[..taken];
         while !rest.is_empty() {
             match to.write(rest).await {
-                Ok(written @ 1..) => rest = &rest[written..],
+                Ok(written @ 1..) => {
+                    rest = &rest[written..];
+                    progress.send_modify(|bytes| *bytes = bytes.wrapping_add(written as u64));
+                }
                 _ => return,
             }
-            progress.send_modify(|moves| *moves = moves.wrapping_add(1));
         }
     }
     // A fifo has nothing to flush; a file may refuse, and nobody is left to be told.

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
 use protocol::api::ProcessRequest;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use super::{Container, Pod, State};
 use crate::agent::{Agent, dial};
-use crate::process::{Exit, KILLED, LOST, Phase};
+use crate::process::{Exit, KILLED, LOST, Phase, ended};
 use crate::vm::Vm;
 
 /// How long output may stand still after its process has ended until it is given up.
@@ -117,6 +118,19 @@ impl Pod {
             let at = SystemTime::now();
             self.finish_execs(container, at);
             self.finish_one(container, "", Exit { status, at });
+        }
+    }
+
+    /// Sees to it that a container that was killed is dead: where its agent does not, by ending the VM.
+    pub(super) async fn make_sure(self, id: String) {
+        let Ok(phases) = self.with(&id, |container| Ok(container.init.watch())) else {
+            return;
+        };
+        let limit = self.shared.config.answer_limit() + PATIENCE;
+        if timeout(limit, ended(phases)).await.is_err()
+            && let Ok(vm) = self.with(&id, |container| Ok(Arc::clone(&container.vm)))
+        {
+            vm.end().await;
         }
     }
 

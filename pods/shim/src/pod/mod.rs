@@ -283,6 +283,9 @@ impl Pod {
             all,
             ..Default::default()
         };
+        if signal == SIGKILL && exec.is_empty() {
+            tokio::spawn(self.clone().make_sure(id.to_owned()));
+        }
         match agent.call::<_, Empty>("Signal", &request).await {
             // An agent that does not answer takes its VM with it, which is what was asked for.
             Err(AgentError::Wire(_)) if signal == SIGKILL => Ok(()),
