@@ -3,6 +3,7 @@
 //! **Nothing of an image is ever unpacked onto the host**: layers are merged in memory ([`tree`]), and what is in their
 //! files goes straight into the disk ([`store`], [`erofs`]). A disk is made once ([`cache`]).
 
+pub mod accounts;
 pub mod cache;
 pub mod digest;
 pub mod directory;
@@ -10,7 +11,9 @@ pub mod erofs;
 pub mod layer;
 pub mod limits;
 pub mod manifest;
+pub mod reference;
 pub mod registry;
+pub mod runtime;
 pub mod source;
 pub mod store;
 pub mod tree;

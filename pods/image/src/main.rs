@@ -1,3 +1,7 @@
-//! Not written yet.
+//! `ravelin-image`: container images as disks. The only program of ravelin's that reads images; `ravelin` runs it.
 
-fn main() {}
+mod command;
+
+fn main() -> std::process::ExitCode {
+    command::main()
+}

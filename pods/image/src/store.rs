@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 
 /// Bytes of a block on the disk.
 pub const BLOCK: usize = 4096;
@@ -97,6 +98,22 @@ impl Store {
         }
         (&*file).read_exact(&mut self.piece[..rest])?;
         self.end(content, rest)
+    }
+
+    /// A whole content, which must be small.
+    ///
+    /// # Errors
+    /// What reading says.
+    pub fn read(&self, content: &Content) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(content.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        let mut bytes = vec![0; len];
+        let (blocks, rest) = bytes.split_at_mut(len - content.rest_len());
+        self.disk
+            .read_exact_at(blocks, u64::from(content.block) * BLOCK as u64)?;
+        if let Some(at) = content.rest {
+            self.rests.read_exact_at(rest, at)?;
+        }
+        Ok(bytes)
     }
 
     /// The place of a file, its bytes in whole blocks and those after them.

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! DIR/disks/HEX.erofs   a disk; HEX is the SHA-256 of what it was made of. Its time is that of its last use
+//! DIR/disks/HEX.json    the accounts of its image
+//! DIR/images/...        what names of images meant (`record.rs`)
 //! DIR/making/HEX        empty, and locked by whoever makes that disk
 //! DIR/making/HEX.part   what he has written of it
 //! ```
@@ -9,6 +11,7 @@
 //! **A disk is complete when it has its name**: it is written under another one, synchronised, then renamed. **A disk that
 //! somebody has open is locked by him** (`flock`, shared), and only disks that nobody has locked are removed.
 
+mod record;
 mod room;
 
 use std::fs::{self, File};
@@ -20,12 +23,16 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use crate::accounts::Accounts;
 use crate::directory::{self, DirectoryError};
 use crate::erofs;
 use crate::limits::Limits;
+use crate::manifest::{Image, ImageError, Progress};
+use crate::source::Source;
 use crate::store::Store;
 use crate::tree::Tree;
 
+pub use record::Record;
 pub use room::{Kept, Outcome};
 
 /// What the bytes of a disk depend on besides its image: another number when they change.
@@ -72,6 +79,26 @@ pub struct Disk {
     pub was_there: bool,
 }
 
+/// Why an image's disk could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+}
+
+impl Disk {
+    /// The users and groups of its image.
+    pub fn accounts(&self) -> Accounts {
+        let text = fs::read(self.path.with_extension("json")).ok();
+        let accounts = text.and_then(|text| serde_json::from_slice(&text).ok());
+        accounts.unwrap_or_default()
+    }
+}
+
 impl Cache {
     /// The cache in `directory`, which is made if it is not there. `limit`: bytes beyond which disks that nobody uses
     /// are removed, those first that were not used for longest.
@@ -84,7 +111,7 @@ impl Cache {
             limit,
             limits: Limits::default(),
         };
-        for part in ["disks", "making"] {
+        for part in ["disks", "images", "making"] {
             let path = directory.join(part);
             let made = fs::DirBuilder::new()
                 .recursive(true)
@@ -95,11 +122,11 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The place for caches of whoever calls: `$RAVELIN_CACHE`, or `/var/lib/ravelin/images` for root, or
+    /// The place for caches of whoever calls: `images` in `$RAVELIN_CACHE`, or `/var/lib/ravelin/images` for root, or
     /// `ravelin/images` in the user's own cache directory.
     pub fn place() -> PathBuf {
         if let Some(place) = std::env::var_os("RAVELIN_CACHE").filter(|place| !place.is_empty()) {
-            return place.into();
+            return Path::new(&place).join("images");
         }
         if rustix::process::geteuid().is_root() {
             return "/var/lib/ravelin/images".into();
@@ -133,7 +160,7 @@ impl Cache {
         what: &str,
         make: impl FnOnce(&mut Store) -> Result<Tree, E>,
     ) -> Result<Disk, E> {
-        let id = Sha256::digest(format!("ravelin disk {VERSION}\n{what}"));
+        let id = Self::id(what);
         let hex = crate::hex(&id);
         if let Some(disk) = self.find(&hex)? {
             return Ok(disk);
@@ -169,6 +196,10 @@ impl Cache {
         let file = file.map_err(wrap(&part, "made"))?;
         let mut store = Store::new(file, rests).map_err(CacheError::Write)?;
         let tree = make(&mut store)?;
+        let accounts = self.accounts_path(hex);
+        let text = serde_json::to_vec(&Accounts::read(&tree, &store)).map_err(io::Error::from);
+        let wrote = text.and_then(|text| fs::write(&accounts, text));
+        wrote.map_err(wrap(&accounts, "written"))?;
         let written = erofs::write(&tree, store, id).map_err(CacheError::Write)?;
         written.sync_data().map_err(CacheError::Write)?;
         let path = self.disk_path(hex);
@@ -182,6 +213,43 @@ impl Cache {
             file,
             was_there: false,
         })
+    }
+
+    /// The disk of an image, from its source unless it is there.
+    ///
+    /// # Errors
+    /// If the image is refused, or the cache cannot be used.
+    pub fn image(
+        &self,
+        image: &Image,
+        source: &dyn Source,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Disk, PrepareError> {
+        self.disk(&image.chain(), |store| {
+            Ok(image.build(source, store, &self.limits, progress)?)
+        })
+    }
+
+    /// The disk that was made of `what`, if it is there.
+    ///
+    /// # Errors
+    /// If the cache cannot be used.
+    pub fn kept(&self, what: &str) -> Result<Option<Disk>, CacheError> {
+        self.find(&crate::hex(&Self::id(what)))
+    }
+
+    /// The number of the disk that is made of `what`, in hexadecimal digits.
+    pub fn id_of(what: &str) -> String {
+        crate::hex(&Self::id(what))
+    }
+
+    fn id(what: &str) -> [u8; 32] {
+        Sha256::digest(format!("ravelin disk {VERSION}\n{what}")).into()
+    }
+
+    /// A directory for files without names: on the file system that the cache is on.
+    pub fn room(&self) -> &Path {
+        &self.directory
     }
 
     /// A disk that is there, locked.
@@ -205,6 +273,10 @@ impl Cache {
             file,
             was_there: true,
         }))
+    }
+
+    fn accounts_path(&self, hex: &str) -> PathBuf {
+        self.directory.join("disks").join(format!("{hex}.json"))
     }
 
     fn disk_path(&self, hex: &str) -> PathBuf {

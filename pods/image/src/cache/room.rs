@@ -79,6 +79,8 @@ impl Cache {
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Ok(Outcome::Held);
         }
+        // Whoever reads them has the disk's lock.
+        let _ = fs::remove_file(self.accounts_path(id));
         match fs::remove_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Outcome::Missing),
             other => other
