@@ -16,11 +16,8 @@ const KEY_POWER: u16 = 116;
 const PRESSED: i32 = 1;
 
 /// Watches all input devices on a thread; a pressed power key sends SIGPWR to this process.
-pub(crate) fn watch() {
-    let devices: Vec<File> = device_paths()
-        .into_iter()
-        .filter_map(|path| File::open(path).ok())
-        .collect();
+pub fn watch() {
+    let devices = devices();
     if devices.is_empty() {
         return;
     }
@@ -30,6 +27,21 @@ pub(crate) fn watch() {
     if let Err(error) = started {
         kmsg::error(&format_args!("cannot watch the power button: {error}"));
     }
+}
+
+/// All input devices, open for reading.
+#[must_use]
+pub fn devices() -> Vec<File> {
+    device_paths()
+        .into_iter()
+        .filter_map(|path| File::open(path).ok())
+        .collect()
+}
+
+/// Whether what was read from an input device says that the power key went down.
+#[must_use]
+pub fn has_press(events: &[u8]) -> bool {
+    events.chunks_exact(EVENT_SIZE).any(is_power_press)
 }
 
 fn device_paths() -> Vec<PathBuf> {
@@ -63,7 +75,7 @@ fn wait_for_press(devices: &[File]) {
             let Ok(len) = device.read(&mut events) else {
                 return;
             };
-            if events[..len].chunks_exact(EVENT_SIZE).any(is_power_press) {
+            if has_press(&events[..len]) {
                 kmsg::info(&"the power button was pressed");
                 // The first process exists as long as this thread does.
                 let _ = kill_process(Pid::INIT, Signal::POWER);

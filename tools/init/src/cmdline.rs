@@ -18,54 +18,56 @@ use percent_encoding::percent_decode_str;
 
 /// What the kernel command line asks of this init.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Options {
+pub struct Options {
     /// Words of the command, at least one; `None` for an interactive shell.
-    pub(crate) command: Option<Vec<OsString>>,
+    pub command: Option<Vec<OsString>>,
     /// TERM of the command.
-    pub(crate) term: Option<String>,
+    pub term: Option<String>,
     /// Window size of the console.
-    pub(crate) size: Option<Size>,
+    pub size: Option<Size>,
     /// Address of eth0.
-    pub(crate) ip: Option<IpConfig>,
+    pub ip: Option<IpConfig>,
     /// The root's device, e.g. `/dev/vda`.
-    pub(crate) root: Option<String>,
+    pub root: Option<String>,
     /// How the root is mounted.
-    pub(crate) mount: RootMount,
+    pub mount: RootMount,
     /// Path of the init inside the root; `/sbin/init` without it.
-    pub(crate) init: Option<String>,
+    pub init: Option<String>,
 }
 
 /// How the root is mounted.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct RootMount {
+pub struct RootMount {
     /// File system types to try, in order; empty for all that the kernel knows.
-    pub(crate) types: Vec<String>,
+    pub types: Vec<String>,
     /// The file system's own options.
-    pub(crate) flags: Option<String>,
+    pub flags: Option<String>,
     /// Whether it may be written: the kernel's default is not.
-    pub(crate) writable: bool,
+    pub writable: bool,
     /// Whether to wait for the device for ever.
-    pub(crate) wait: bool,
+    pub wait: bool,
 }
 
 /// A terminal's size in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) rows: u16,
-    pub(crate) columns: u16,
+#[expect(missing_docs, reason = "two numbers that say what they are")]
+pub struct Size {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 /// An interface's address, the length of its network prefix in bits, and the default gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IpConfig {
-    pub(crate) address: IpAddr,
-    pub(crate) prefix: u8,
-    pub(crate) gateway: Option<IpAddr>,
+#[expect(missing_docs, reason = "the comment above names them")]
+pub struct IpConfig {
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub gateway: Option<IpAddr>,
 }
 
 impl Options {
     /// Reads a kernel command line; what it does not know or cannot parse it leaves alone.
-    pub(crate) fn parse(line: &str) -> Self {
+    pub fn parse(line: &str) -> Self {
         let mut options = Self::default();
         for word in words(line).take_while(|word| word != "--") {
             let (name, value) = word.split_once('=').unwrap_or((&word, ""));

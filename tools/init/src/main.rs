@@ -6,22 +6,11 @@
 //! off. See `cmdline` for the parameters. It prints errors only: a command's output stays the only output of
 //! a quiet guest.
 
-mod button;
-mod cmdline;
-mod kmsg;
-mod modules;
-mod mounts;
-mod net;
-mod power;
-mod raw;
-mod root;
-mod session;
-mod supervise;
-
 use std::process::ExitCode;
 
-use cmdline::Options;
-use power::Ending;
+use guest_init::cmdline::Options;
+use guest_init::power::Ending;
+use guest_init::{kmsg, modules, mounts, net, power, root, session, supervise};
 
 /// What stops the first process before it can run anything.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ const LIST: &str = "/etc/modules-load";
 
 /// Loads the listed modules that belong to the running kernel. What fails is said in the kernel's log:
 /// the guest may do without it.
-pub(crate) fn load_listed() {
+pub fn load_listed() {
     let Ok(list) = std::fs::read_to_string(LIST) else {
         return;
     };

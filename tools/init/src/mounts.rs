@@ -16,7 +16,7 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// A mount without which nothing can be run.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot mount {kind} on {target}: {source}")]
-pub(crate) struct MountError {
+pub struct MountError {
     kind: &'static str,
     target: &'static str,
     source: Errno,
@@ -31,7 +31,7 @@ struct Entry {
 
 /// Mounts `/proc`, `/sys` and `/dev`, unless they are there already (the kernel may mount `/dev`, an
 /// initramfs hands over all three).
-pub(crate) fn mount_kernel_views() -> Result<(), MountError> {
+pub fn mount_kernel_views() -> Result<(), MountError> {
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::NODEV;
     ensure(&Entry {
         kind: "proc",
@@ -56,7 +56,7 @@ pub(crate) fn mount_kernel_views() -> Result<(), MountError> {
 
 /// Mounts `/dev/pts`, `/dev/shm`, `/run` and `/tmp` and makes `/dev/fd` and its kin. What fails is said
 /// in the kernel's log.
-pub(crate) fn mount_scratch() {
+pub fn mount_scratch() {
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
     let scratch = [
         Entry {
@@ -108,13 +108,13 @@ pub(crate) fn mount_scratch() {
 }
 
 /// Whether `/` is the initramfs: a root on a disk is neither tmpfs nor ramfs.
-pub(crate) fn root_is_initramfs() -> bool {
+pub fn root_is_initramfs() -> bool {
     statfs("/")
         .is_ok_and(|root| matches!(u64::try_from(root.f_type), Ok(RAMFS_MAGIC | TMPFS_MAGIC)))
 }
 
 /// Writes everything back, unmounts what can be unmounted and makes the root read-only.
-pub(crate) fn leave() {
+pub fn leave() {
     rustix::fs::sync();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for target in unmount_order(&mounts) {

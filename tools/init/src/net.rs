@@ -32,7 +32,7 @@ const HEADER_SIZE: usize = 16;
 
 /// Takes the loopback interface up and, with `ip`, eth0 with its address and default route. What fails is
 /// said in the kernel's log.
-pub(crate) fn configure(ip: Option<IpConfig>) {
+pub fn configure(ip: Option<IpConfig>) {
     if let Err(error) = set_up("lo", None) {
         kmsg::error(&format_args!("cannot take lo up: {error}"));
     }

@@ -22,15 +22,18 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How the guest shall end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub enum Ending {
     /// Power off with this exit status.
-    PowerOff { status: u8 },
+    PowerOff {
+        /// 0 to 255.
+        status: u8,
+    },
     /// Reset.
     Reboot,
 }
 
 /// Ends the guest.
-pub(crate) fn end(ending: Ending) -> ! {
+pub fn end(ending: Ending) -> ! {
     stop_processes();
     mounts::leave();
     let command = match ending {

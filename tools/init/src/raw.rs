@@ -12,11 +12,11 @@ use std::ptr;
 use std::time::Duration;
 
 /// A set of signals, blocked or waited for.
-pub(crate) struct SignalSet(libc::sigset_t);
+pub struct SignalSet(libc::sigset_t);
 
 impl SignalSet {
     /// The set of these signal numbers; panics on a number that is none.
-    pub(crate) fn new(signals: &[libc::c_int]) -> Self {
+    pub fn new(signals: &[libc::c_int]) -> Self {
         let mut set = MaybeUninit::uninit();
         // SAFETY: the pointer is to a local that sigemptyset initialises; it fails for no valid pointer.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
@@ -32,7 +32,7 @@ impl SignalSet {
 
     /// Blocks these signals in the calling thread and in threads and programs that it starts later, so
     /// that they stay pending until waited for.
-    pub(crate) fn block(&self) {
+    pub fn block(&self) {
         // SAFETY: the set is initialised and the old mask is not asked for.
         let result =
             unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const self.0, ptr::null_mut()) };
@@ -40,7 +40,7 @@ impl SignalSet {
     }
 
     /// Unblocks these signals in the calling thread and in programs that it starts later.
-    pub(crate) fn unblock(&self) {
+    pub fn unblock(&self) {
         // SAFETY: the set is initialised and the old mask is not asked for.
         let result =
             unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const self.0, ptr::null_mut()) };
@@ -48,7 +48,7 @@ impl SignalSet {
     }
 
     /// Waits for one of these signals, which must be blocked, and takes it; `None` after `limit`.
-    pub(crate) fn wait(&self, limit: Option<Duration>) -> Option<libc::c_int> {
+    pub fn wait(&self, limit: Option<Duration>) -> Option<libc::c_int> {
         let limit = limit.map(|limit| libc::timespec {
             tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
             tv_nsec: limit.subsec_nanos().into(),
@@ -70,7 +70,7 @@ impl SignalSet {
 
 /// Makes these signals do nothing in this process, and nothing special in programs that it starts: a
 /// handler, unlike an ignored signal, does not survive exec.
-pub(crate) fn disregard(signals: &[libc::c_int]) {
+pub fn disregard(signals: &[libc::c_int]) {
     extern "C" fn nothing(_: libc::c_int) {}
     let handler: extern "C" fn(libc::c_int) = nothing;
     for &signal in signals {
@@ -85,11 +85,11 @@ pub(crate) fn disregard(signals: &[libc::c_int]) {
 }
 
 /// An I/O port that this process may write.
-pub(crate) struct Port(u16);
+pub struct Port(u16);
 
 impl Port {
     /// Asks the kernel for `number` (ioperm(2)). Errors: no privilege, or a kernel without ioperm.
-    pub(crate) fn open(number: u16) -> io::Result<Self> {
+    pub fn open(number: u16) -> io::Result<Self> {
         // SAFETY: permits one port to this process; memory is not touched.
         match unsafe { libc::ioperm(number.into(), 1, 1) } {
             0 => Ok(Self(number)),
@@ -98,7 +98,7 @@ impl Port {
     }
 
     /// Writes one byte.
-    pub(crate) fn write(&self, value: u8) {
+    pub fn write(&self, value: u8) {
         // SAFETY: the port was permitted in `open`; `out` touches neither memory, stack nor flags.
         unsafe {
             asm!("out dx, al", in("dx") self.0, in("al") value, options(nomem, nostack, preserves_flags));

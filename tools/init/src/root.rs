@@ -24,7 +24,8 @@ const DEVICE_POLL: Duration = Duration::from_millis(10);
 
 /// Why the root cannot be taken.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RootError {
+#[expect(missing_docs, reason = "the sentences say what each is")]
+pub enum RootError {
     #[error("root={0} is not a device path: name the disk, for example root=/dev/vda")]
     NotADevice(String),
     #[error("root={device} does not appear: the guest has {present}")]
@@ -44,7 +45,7 @@ pub(crate) enum RootError {
 }
 
 /// Mounts `device`, frees the initramfs and becomes the root's init.
-pub(crate) fn switch(device: &str, options: &Options) -> Result<Infallible, RootError> {
+pub fn switch(device: &str, options: &Options) -> Result<Infallible, RootError> {
     wait_for(device, options.mount.wait)?;
     fs::create_dir_all(NEW_ROOT).map_err(|source| step("making /newroot", &source))?;
     mount_root(device, &options.mount)?;
@@ -55,13 +56,7 @@ pub(crate) fn switch(device: &str, options: &Options) -> Result<Infallible, Root
             init: init.into(),
         });
     }
-    for view in ["/dev", "/proc", "/sys"] {
-        if let Err(error) = mount_move(view, format!("{NEW_ROOT}{view}").as_str()) {
-            kmsg::error(&format_args!(
-                "cannot move {view} to the root {device}: {error}"
-            ));
-        }
-    }
+    move_views(device);
     free_initramfs();
     enter()?;
     let source = Command::new(init).args(std::env::args_os().skip(1)).exec();
@@ -152,6 +147,53 @@ fn disk_types(known: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.starts_with("nodev"))
         .map(str::trim)
         .filter(|kind| !kind.is_empty())
+}
+
+/// Mounts a file system in memory of at most `bytes` at the place from which [`take`] makes it the root, and gives that
+/// place.
+///
+/// # Errors
+///
+/// The place cannot be made, or the kernel has no tmpfs.
+pub fn prepare_memory(bytes: u64) -> Result<&'static Path, RootError> {
+    fs::create_dir_all(NEW_ROOT).map_err(|source| step("making /newroot", &source))?;
+    let size = CString::new(format!("mode=0755,size={bytes}")).expect("a number has no zero byte");
+    mount(
+        "root",
+        NEW_ROOT,
+        "tmpfs",
+        MountFlags::NOSUID,
+        Some(size.as_c_str()),
+    )
+    .map_err(|source| RootError::Step {
+        step: "mounting a tmpfs",
+        source,
+    })?;
+    Ok(Path::new(NEW_ROOT))
+}
+
+/// Moves the kernel's views into the prepared root, frees the initramfs and makes that root `/`.
+///
+/// # Errors
+///
+/// The kernel refuses one of the steps.
+pub fn take() -> Result<(), RootError> {
+    move_views("in memory");
+    free_initramfs();
+    enter()
+}
+
+fn move_views(device: &str) {
+    for view in ["/dev", "/proc", "/sys"] {
+        let place = format!("{NEW_ROOT}{view}");
+        // It is there already, or moving there says what is wrong.
+        let _ = fs::create_dir(&place);
+        if let Err(error) = mount_move(view, place.as_str()) {
+            kmsg::error(&format_args!(
+                "cannot move {view} to the root {device}: {error}"
+            ));
+        }
+    }
 }
 
 /// Deletes the initramfs, which would keep its memory as long as the guest runs.

@@ -20,14 +20,14 @@ use crate::raw::{self, SignalSet};
 use crate::supervise;
 
 /// The first argument that makes this program a session.
-pub(crate) const MODE: &str = "session";
+pub const MODE: &str = "session";
 /// Status of a command that does not exist, as a shell has it.
 const NOT_FOUND: u8 = 127;
 /// Status of a command that cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
 
 /// Runs a session; anything else than `session TTY -- WORDS` is refused.
-pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.collect();
     match &arguments[..] {
         [mode, tty, dashes, program, words @ ..] if mode == MODE && dashes == "--" => {
@@ -44,7 +44,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 /// The terminal behind the console. `/dev/console` itself never becomes a controlling terminal.
-pub(crate) fn console() -> PathBuf {
+pub fn console() -> PathBuf {
     let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
     match last_console(&active) {
         Some(name) => Path::new("/dev").join(name),
@@ -87,7 +87,7 @@ fn take_terminal(tty: &Path) -> io::Result<()> {
 }
 
 /// The exit status, or 128 and the signal's number.
-pub(crate) fn status_byte(status: ExitStatus) -> u8 {
+pub fn status_byte(status: ExitStatus) -> u8 {
     let number = match status.signal() {
         Some(signal) => signal.saturating_add(128),
         None => status.code().unwrap_or(1),

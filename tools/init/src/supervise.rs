@@ -29,7 +29,7 @@ const DEFAULT_TERM: &str = "vt220";
 const SHELL: &str = "/bin/sh";
 
 /// What the first process waits for.
-pub(crate) const SIGNALS: [libc::c_int; 6] = [
+pub const SIGNALS: [libc::c_int; 6] = [
     libc::SIGCHLD,
     libc::SIGINT,
     libc::SIGTERM,
@@ -41,10 +41,10 @@ pub(crate) const SIGNALS: [libc::c_int; 6] = [
 /// The command's session cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start the session of the command: {0}")]
-pub(crate) struct SuperviseError(#[from] io::Error);
+pub struct SuperviseError(#[from] io::Error);
 
 /// Runs what the options name until it ends, or until a signal ends the guest.
-pub(crate) fn run(options: &Options) -> Result<Ending, SuperviseError> {
+pub fn run(options: &Options) -> Result<Ending, SuperviseError> {
     let signals = SignalSet::new(&SIGNALS);
     signals.block();
     // Ctrl-Alt-Del asks this process instead of resetting at once.

@@ -12,6 +12,7 @@ PIECES = {
     "initramfs": image.build_initramfs,
     "root": image.build_root,
     "trimmed": trimmed.build,
+    "agent": image.build_agent,
 }
 FILES = {
     "vmlinuz": "kernel",
@@ -24,6 +25,7 @@ FILES = {
     "root.ext4": "root",
     "vmlinux-trimmed": "trimmed",
     "bzImage-trimmed": "trimmed",
+    "agent.cpio": "agent",
 }
 DESCRIPTION = """\
 Builds the guest kit: what test guests and demonstrations boot from. Everything comes from Debian
@@ -39,7 +41,9 @@ pieces:
   trimmed     vmlinux-trimmed, bzImage-trimmed
                                      a small fast kernel without modules, from Debian's source and
                                      resources/guest-kernel.config: about 5 minutes on two cores
-  all         all four
+  agent       agent.cpio             the initramfs of a guest that runs containers: ravelin's agent, and the
+                                     modules that the stock kernel needs for it
+  all         all five
 """
 EPILOG = """\
 examples:

@@ -49,21 +49,34 @@ def build_root():
     return {"root.ext4": os.path.join(folder, "root.ext4")}
 
 
+def build_agent():
+    """The initramfs of a guest that runs containers: the agent, and the modules that a stock kernel needs for it."""
+    (agent,), kernel = build_package("agent", "ravelin-agent"), stock.entry()
+    key = common.digest(FORMAT, agent, os.path.basename(kernel))
+    folder = common.cached("guest/agent", key, lambda made: make_agent(agent, kernel, made))
+    return {"agent.cpio": os.path.join(folder, "agent.cpio")}
+
+
 @functools.cache
 def build_programs():
-    """The paths of the guest's first process and of `vsock`, built by cargo when they are out of date."""
+    """The paths of the guest's first process and of `vsock`."""
+    return build_package("guest-init", "guest-init", "vsock")
+
+
+def build_package(package, *programs):
+    """The paths of a package's programs, built by cargo when they are out of date."""
     if not shutil.which("cargo"):
-        raise common.Failure("cargo is missing: the guest's init is built with it; install Rust with rustup")
-    command = ["cargo", "build", "--release", "--package", "guest-init", "--message-format=json-render-diagnostics"]
-    with common.step("building the guest's init"):
+        raise common.Failure("cargo is missing: the guest's programs are built with it; install Rust with rustup")
+    command = ["cargo", "build", "--release", "--package", package, "--message-format=json-render-diagnostics"]
+    with common.step(f"building {package}"):
         result = subprocess.run(command, cwd=common.ROOT, capture_output=True, text=True)
     if result.returncode != 0:
-        raise common.Failure(f"the guest's init does not build:\n{result.stderr[-2000:]}")
+        raise common.Failure(f"{package} does not build:\n{result.stderr[-2000:]}")
     messages = [json.loads(line) for line in result.stdout.splitlines()]
     built = {message["target"]["name"]: message["executable"] for message in messages if message.get("executable")}
-    if not {"guest-init", "vsock"} <= built.keys():
-        raise common.Failure("cargo built the guest's programs and did not say where they are")
-    return built["guest-init"], built["vsock"]
+    if not set(programs) <= built.keys():
+        raise common.Failure(f"cargo built {package} and did not say where its programs are")
+    return tuple(built[program] for program in programs)
 
 
 def make_initramfs(programs, kernel, folder):
@@ -82,6 +95,18 @@ def make_initramfs(programs, kernel, folder):
             raise common.Failure(f"{command[0]} cannot compress the initramfs: {packed.stderr.decode()}")
         with open(os.path.join(folder, name), "wb") as file:
             file.write(packed.stdout)
+
+
+def make_agent(agent, kernel, folder):
+    """Fills a cache folder with the agent's archive, as it is loaded: nothing is unpacked at each start."""
+    os.mkdir(folder)
+    with tempfile.TemporaryDirectory(prefix="ravelin-agent-") as tree:
+        shutil.copytree(os.path.join(kernel, "tree-agent"), tree, dirs_exist_ok=True)
+        for name in ("dev", "proc", "sys"):
+            os.mkdir(os.path.join(tree, name))
+        copy_program(agent, os.path.join(tree, "init"))
+        with open(os.path.join(folder, "agent.cpio"), "wb") as file:
+            file.write(cpio.archive(tree))
 
 
 def make_root(programs, folder):

@@ -9,7 +9,7 @@ import tempfile
 import common
 from guest import debian
 
-FORMAT = "1"
+FORMAT = "2"
 # virtio over mmio with its devices, and the ACPI power button as an input device. ext4 is built in.
 MODULES = [
     "virtio_mmio",
@@ -20,6 +20,8 @@ MODULES = [
     "button",
     "evdev",
 ]
+# What a guest that runs containers needs beside these.
+CONTAINER_MODULES = ["erofs", "overlay"]
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
 
 
@@ -30,11 +32,11 @@ def build():
 
 
 def entry():
-    """The cache folder with vmlinuz, vmlinux, and tree/ with modules and their load order."""
+    """The cache folder with vmlinuz, vmlinux, and modules with their load order: tree/, and tree-agent/ with more."""
     common.packages("kmod", "lz4")
 
     def make(package, version):
-        key = common.digest(FORMAT, package, version, *MODULES)
+        key = common.digest(FORMAT, package, version, *MODULES, *CONTAINER_MODULES)
         return common.cached("guest/stock", key, lambda folder: make_entry(package, version, folder))
 
     return debian.newest("linux-image-cloud-amd64", make)
@@ -50,7 +52,10 @@ def make_entry(package, version, folder):
         shutil.copyfile(os.path.join(scratch, "boot", f"vmlinuz-{release}"), vmlinuz)
         extract_elf(vmlinuz, os.path.join(folder, "vmlinux"))
         shutil.copyfile(os.path.join(scratch, "boot", f"config-{release}"), os.path.join(folder, "config"))
-        copy_modules(scratch, release, os.path.join(folder, "tree"))
+        with common.step("working out module dependencies"):
+            common.run(["depmod", "-b", scratch, release], "depmod")
+        copy_modules(scratch, release, MODULES, os.path.join(folder, "tree"))
+        copy_modules(scratch, release, MODULES + CONTAINER_MODULES, os.path.join(folder, "tree-agent"))
 
 
 def payload(image):
@@ -78,12 +83,10 @@ def extract_elf(vmlinuz, vmlinux):
         file.write(result.stdout)
 
 
-def copy_modules(root, release, tree):
-    """Copies the modules and what they need into a tree, and writes /etc/modules-load in load order."""
+def copy_modules(root, release, modules, tree):
+    """Copies modules and what they need into a tree, and writes /etc/modules-load in load order."""
     base = os.path.join("lib/modules", release)
-    with common.step("working out module dependencies"):
-        common.run(["depmod", "-b", root, release], "depmod")
-        paths = load_order(root, release)
+    paths = load_order(root, release, modules)
     for path in paths:
         place = os.path.join(tree, os.path.relpath(path, root))
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -94,10 +97,10 @@ def copy_modules(root, release, tree):
         file.writelines(f"/{os.path.relpath(path, root)}\n" for path in paths)
 
 
-def load_order(root, release):
-    """Paths of the modules and of what they need, each once and after its own needs."""
+def load_order(root, release, modules):
+    """Paths of modules and of what they need, each once and after its own needs."""
     order = {}
-    for module in MODULES:
+    for module in modules:
         command = ["modprobe", "-d", root, "-S", release, "--show-depends", module]
         for line in common.run(command, f"modprobe --show-depends {module}").splitlines():
             action, _, path = line.strip().partition(" ")
