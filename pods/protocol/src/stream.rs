@@ -16,7 +16,7 @@ pub const LONGEST: usize = 2 * name::LONGEST + 10;
 pub const TAKEN: &[u8] = b"OK\n";
 
 /// Which of a process's streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// What it reads.
     Stdin,
