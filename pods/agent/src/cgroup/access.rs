@@ -192,6 +192,15 @@ fn decide(rules: &[Rule], bit: u32) -> Vec<Instruction> {
             .into_iter()
             .filter_map(|(register, value)| Some((register, value?)))
             .collect();
+        if tests.is_empty() {
+            // It fits everything: nothing gets behind it, and the kernel refuses a program with what nobody reaches.
+            code = if rule.allow {
+                Vec::new()
+            } else {
+                refuse().into()
+            };
+            continue;
+        }
         for (place, (register, value)) in tests.iter().enumerate() {
             // Over the tests that are left, and the answer.
             let over = tests.len() - place - 1 + answer.len();
@@ -295,6 +304,38 @@ mod tests {
         let rules = r#"[{"allow": true, "type": "b", "major": 7}, {"allow": false, "type": "b", "major": 7, "minor": 3}]"#;
         assert!(allowed(rules, BLOCK, READ, 7, 2));
         assert!(!allowed(rules, BLOCK, READ, 7, 3));
+    }
+
+    /// Whether each instruction is reached by some way: the kernel refuses a program otherwise (EINVAL).
+    fn is_whole(code: &[Instruction]) -> bool {
+        let mut reached = vec![false; code.len()];
+        let mut open = vec![0];
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut reached[at], true) {
+                continue;
+            }
+            let over = at + 1 + usize::try_from(code[at].offset).unwrap_or_default();
+            match code[at].code {
+                EXIT => {}
+                JUMP => open.push(over),
+                JUMP_IF_NOT | JUMP_UNLESS_BITS => open.extend([at + 1, over]),
+                _ => open.push(at + 1),
+            }
+        }
+        reached.iter().all(|is_reached| *is_reached)
+    }
+
+    #[test]
+    fn no_instruction_is_out_of_reach() {
+        for rules in [
+            "[]",
+            NONE,
+            r#"[{"allow": false}, {"allow": true, "type": "b", "major": 7, "access": "r"}]"#,
+            r#"[{"allow": true, "type": "b"}, {"allow": true, "access": "m"}, {"allow": true, "type": "c"}]"#,
+        ] {
+            let rules: Vec<DeviceRule> = serde_json::from_str(rules).unwrap();
+            assert!(is_whole(&program(&rules, &[]).unwrap().unwrap()));
+        }
     }
 
     #[test]
