@@ -1,38 +1,223 @@
-//! Registries: not written yet.
+//! Images in registries: the OCI distribution specification, as far as taking images needs it.
+//!
+//! Five requests: the manifest; the token that a registry wants to see, if it wants one; an index's manifest; the configuration; a layer
+//! each. Layers are read as they arrive: an image that is broken off is taken from the start again.
+
+mod token;
 
 use std::io::Read;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::reference::Reference;
-use crate::source::{Part, Source, SourceError, Top};
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body};
+
+use crate::digest::Digest;
+use crate::reference::{Reference, Version};
+use crate::source::{Part, Source, SourceError, Top, document};
+
+/// What a manifest may be.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+const CONNECT: Duration = Duration::from_secs(20);
+/// How long a registry may say nothing.
+const SILENCE: Duration = Duration::from_secs(60);
+const REDIRECTS: u32 = 5;
+/// This host's certificates, where distributions have them.
+const CERTIFICATES: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
 
 /// Why a registry gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// Not there yet.
-    #[error("images of registries cannot be taken yet: name an archive or a layout")]
-    NotYet,
+    /// It could not be asked.
+    #[error("the registry {host} cannot be asked")]
+    Ask {
+        /// Which.
+        host: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// It has no such image.
+    #[error("the registry {host} has no {what}")]
+    Missing {
+        /// Which.
+        host: String,
+        /// What was asked for.
+        what: String,
+    },
+    /// It gives nothing to strangers.
+    #[error(
+        "the registry {host} does not give {what} to everybody, and ravelin-image has no way to say who you are"
+    )]
+    Denied {
+        /// Which.
+        host: String,
+        /// What was asked for.
+        what: String,
+    },
+    /// It answers otherwise than registries do.
+    #[error("the registry {host} answers {status} when it is asked for {what}")]
+    Status {
+        /// Which.
+        host: String,
+        /// How.
+        status: StatusCode,
+        /// What was asked for.
+        what: String,
+    },
+    /// It wants a proof that cannot be had.
+    #[error(
+        "the registry {host} wants a token, and does not say where one is to be had: {challenge:?}"
+    )]
+    Challenge {
+        /// Which.
+        host: String,
+        /// What it says.
+        challenge: String,
+    },
 }
 
-/// A registry.
-#[derive(Debug)]
-pub struct Registry;
+/// A registry, and an image in it.
+pub struct Registry {
+    agent: Agent,
+    /// Where it is, with its scheme.
+    base: String,
+    reference: Reference,
+    token: Mutex<Option<String>>,
+}
 
 impl Registry {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn open(_reference: &Reference) -> Result<Self, RegistryError> {
-        Err(RegistryError::NotYet)
+    /// The registry of a reference. It is not asked yet.
+    pub fn open(reference: &Reference) -> Self {
+        let is_local = is_loopback(&reference.host);
+        let scheme = if is_local { "http" } else { "https" };
+        let tls = TlsConfig::builder().root_certs(certificates()).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .https_only(!is_local)
+            .max_redirects(REDIRECTS)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE))
+            .user_agent("ravelin")
+            .tls_config(tls)
+            .build();
+        Self {
+            agent: config.new_agent(),
+            base: format!("{scheme}://{}", reference.host),
+            reference: reference.clone(),
+            token: Mutex::new(None),
+        }
+    }
+
+    /// What is below the repository; a token is fetched if it is asked for.
+    fn get(&self, what: &str, accept: &str) -> Result<Response<Body>, RegistryError> {
+        let url = format!("{}/v2/{}/{what}", self.base, self.reference.path);
+        let known = self.token.lock().ok().and_then(|token| token.clone());
+        let answer = self.send(&url, accept, known.as_deref())?;
+        let answer = match answer.status() {
+            StatusCode::UNAUTHORIZED => {
+                let token = self.fetch_token(&answer, what)?;
+                let answer = self.send(&url, accept, Some(&token))?;
+                if let Ok(mut known) = self.token.lock() {
+                    *known = Some(token);
+                }
+                answer
+            }
+            _ => answer,
+        };
+        let (host, what) = (
+            self.reference.host.clone(),
+            format!("{}/{what}", self.reference.path),
+        );
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::NOT_FOUND => Err(RegistryError::Missing { host, what }),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(RegistryError::Denied { host, what })
+            }
+            status => Err(RegistryError::Status { host, status, what }),
+        }
+    }
+
+    fn send(
+        &self,
+        url: &str,
+        accept: &str,
+        token: Option<&str>,
+    ) -> Result<Response<Body>, RegistryError> {
+        let mut request = self.agent.get(url).header("accept", accept);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.call().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: ureq::Error) -> RegistryError {
+        RegistryError::Ask {
+            host: self.reference.host.clone(),
+            source: Box::new(source),
+        }
     }
 }
 
 impl Source for Registry {
-    fn top(&self, _limit: usize) -> Result<Top, SourceError> {
-        Err(RegistryError::NotYet.into())
+    fn top(&self, limit: usize) -> Result<Top, SourceError> {
+        let version = match &self.reference.version {
+            Version::Tag(tag) => tag.clone(),
+            Version::Digest(digest) => digest.to_string(),
+        };
+        let what = format!("manifests/{version}");
+        let body = self.get(&what, MANIFESTS)?.into_body().into_reader();
+        let bytes = document(body, &what, limit)?;
+        let digest = match self.reference.version {
+            Version::Tag(_) => Digest::of(&bytes),
+            Version::Digest(digest) => digest,
+        };
+        Ok(Top::Document(digest, bytes))
     }
 
-    fn open(&self, _part: &Part) -> Result<Box<dyn Read + Send + '_>, SourceError> {
-        Err(RegistryError::NotYet.into())
+    fn open(&self, part: &Part) -> Result<Box<dyn Read + Send + '_>, SourceError> {
+        let (what, accept) = match part {
+            Part::Manifest(digest) => (format!("manifests/{digest}"), MANIFESTS),
+            Part::Blob(digest) => (format!("blobs/{digest}"), "*/*"),
+            Part::File(name) => return Err(SourceError::Missing(name.clone())),
+        };
+        let body = self.get(&what, accept)?.into_body();
+        Ok(Box::new(body.into_with_config().limit(u64::MAX).reader()))
     }
 }
+
+/// Those of `SSL_CERT_FILE`, or this host's, or else those that browsers trust.
+fn certificates() -> RootCerts {
+    let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
+    let paths = named.into_iter().chain(CERTIFICATES.map(Into::into));
+    let Some(text) = paths.filter_map(|path| std::fs::read(path).ok()).next() else {
+        return RootCerts::WebPki;
+    };
+    let all = parse_pem(&text).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    });
+    RootCerts::Specific(Arc::new(all.collect()))
+}
+
+/// Whether a host, perhaps with a port, is this one by its address or by `localhost`.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost"
+        || name
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests;
