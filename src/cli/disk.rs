@@ -51,6 +51,15 @@ impl Disk {
     }
 }
 
+/// The disk of a container image: known to the agent by its serial, which is its id.
+pub(crate) fn of_image(path: &std::path::Path) -> Drive {
+    let disk = Disk::parse("image,ro").expect("a path and an option");
+    Drive {
+        path_on_host: path.to_string_lossy().into_owned(),
+        ..disk.into_drive("rootfs")
+    }
+}
+
 fn set(drive: &mut Drive, option: &str) -> Result<(), String> {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
     match (name, value) {

@@ -11,6 +11,7 @@ mod firecracker;
 mod gc;
 mod grammar;
 mod id;
+mod image;
 mod inherited;
 mod jail;
 mod jailer;
@@ -54,6 +55,9 @@ enum Command {
     Ps(ps::Args),
     Ctl(Box<ctl::Args>),
     Gc(gc::Args),
+    Images(image::ImagesArgs),
+    Rmi(image::RmiArgs),
+    Cache(image::CacheArgs),
     Doctor(doctor::Args),
     Audit(audit::Args),
     Completions(completions::Args),
@@ -76,6 +80,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Ps(args) => ps::run(&args),
         Command::Ctl(args) => ctl::run(*args),
         Command::Gc(args) => gc::run(&args),
+        Command::Images(args) => image::images(&args),
+        Command::Rmi(args) => image::rmi(&args),
+        Command::Cache(args) => image::cache(&args),
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Audit(args) => audit::run(&args),
         Command::Completions(args) => Ok(completions::run(&args)),
@@ -87,7 +94,12 @@ pub(crate) fn main() -> ExitCode {
 /// there, and in memory, as long as the guest runs.
 #[inline(never)]
 fn parse() -> Command {
-    let cli = Cli::from_arg_matches(&parser(env::args_os().nth(1).as_deref()).get_matches());
+    let called = env::args_os().nth(1);
+    let args = match called.as_deref().and_then(OsStr::to_str) {
+        Some("run") => image::rewritten(env::args_os()),
+        _ => env::args_os().collect(),
+    };
+    let cli = Cli::from_arg_matches(&parser(called.as_deref()).get_matches_from(args));
     cli.unwrap_or_else(|error| error.exit()).command
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::image;
 use super::print;
 use super::style::{Cell, Style};
 use crate::failure::Failure;
@@ -17,23 +18,28 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How many are asked at a time.
 const AT_ONCE: usize = 16;
 
-/// List this user's VMs that run behind a socket
+/// List this user's VMs that run behind a socket, or of a container image
 ///
-/// Those that `ravelin api` has started; the state and the size are asked on their sockets.
+/// The state and the size are asked on their sockets.
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
-    /// Print a JSON array of objects: {name, pid, state, vcpus, mem_size_mib, uptime_s, socket, kernel}, null for
-    /// what is not known
+    /// Print a JSON array of objects: {name, pid, state, vcpus, mem_size_mib, uptime_s, socket, kernel, image, digest},
+    /// null for what is not known
     #[arg(long)]
     json: bool,
+    /// List only VMs of container images whose names mean something else by now: each registry is asked
+    #[arg(long)]
+    outdated: bool,
 }
 
 const AFTER_HELP: &str = "\
-A state of `no answer` is that of a VM whose socket is not served, or not within half a second.
+A state of `no answer` is that of a VM whose socket is not served, or not within half a second. One without a
+socket runs: it cannot be paused.
 
 Examples:
   ravelin ps
+  ravelin ps --outdated
   ravelin ps --json | jq -r '.[] | select(.state == \"Paused\") | .name'
 
 What can be done with them: ravelin ctl --help";
@@ -47,6 +53,8 @@ pub(super) struct Shape {
     pub(super) vcpus: Option<u64>,
     /// Its memory in MiB.
     pub(super) mem_size_mib: Option<u64>,
+    /// Its kernel.
+    pub(super) kernel: Option<String>,
 }
 
 impl Shape {
@@ -56,10 +64,20 @@ impl Shape {
             return Self::default();
         };
         let machine = client.get_json("/machine-config").unwrap_or_default();
+        let boot = client.get_json("/vm/config").unwrap_or_default()["boot-source"].take();
         Self {
             state: instance["state"].as_str().map(str::to_owned),
             vcpus: machine["vcpu_count"].as_u64(),
             mem_size_mib: machine["mem_size_mib"].as_u64(),
+            kernel: boot["kernel_image_path"].as_str().map(str::to_owned),
+        }
+    }
+
+    /// Of a VM that nobody can ask, and that nobody can pause.
+    fn silent() -> Self {
+        Self {
+            state: Some("Running".to_owned()),
+            ..Self::default()
         }
     }
 
@@ -80,7 +98,10 @@ impl Shape {
 /// When the running VMs cannot be read.
 #[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let vms = Registry::of_this_user().list().map_err(Failure::run)?;
+    let mut vms = Registry::of_this_user().list().map_err(Failure::run)?;
+    if args.outdated {
+        vms.retain(is_outdated);
+    }
     let shapes = ask(&vms);
     let rows = vms.iter().zip(&shapes);
     print(&match args.json {
@@ -90,7 +111,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ),
         false => {
             let rows: Vec<_> = rows.map(|(vm, shape)| row(vm, shape)).collect();
-            let headings = ["NAME", "PID", "STATE", "VCPUS", "MEM", "UPTIME", "SOCKET"];
+            let headings = [
+                "NAME", "PID", "STATE", "VCPUS", "MEM", "UPTIME", "KERNEL", "IMAGE", "SOCKET",
+            ];
             Style::of_stdout().table(headings, &rows)
         }
     });
@@ -104,7 +127,7 @@ fn ask(vms: &[Vm]) -> Vec<Shape> {
         thread::scope(|scope| {
             let ask = |vm: &Vm| {
                 let client = vm.socket.as_deref().map(|path| Client::new(path, PATIENCE));
-                client.map(|client| Shape::ask(&client)).unwrap_or_default()
+                client.map_or_else(Shape::silent, |client| Shape::ask(&client))
             };
             let asked: Vec<_> = some.iter().map(|vm| scope.spawn(move || ask(vm))).collect();
             let answers = asked.into_iter().map(|one| one.join().unwrap_or_default());
@@ -114,7 +137,7 @@ fn ask(vms: &[Vm]) -> Vec<Shape> {
     shapes
 }
 
-fn row(vm: &Vm, shape: &Shape) -> [Cell; 7] {
+fn row(vm: &Vm, shape: &Shape) -> [Cell; 9] {
     let unknown = || "-".to_owned();
     let number = |number: Option<u64>, unit: &str| {
         number.map_or_else(unknown, |number| format!("{number}{unit}"))
@@ -127,6 +150,13 @@ fn row(vm: &Vm, shape: &Shape) -> [Cell; 7] {
         number(shape.vcpus, "").into(),
         number(shape.mem_size_mib, "M").into(),
         uptime(age(vm)).into(),
+        kernel(vm, shape)
+            .map_or_else(unknown, |path| last(&path))
+            .into(),
+        vm.image
+            .as_ref()
+            .map_or_else(unknown, |image| short(&image.digest))
+            .into(),
         socket
             .map_or_else(unknown, |path| path.display().to_string())
             .into(),
@@ -142,8 +172,30 @@ fn object(vm: &Vm, shape: &Shape) -> Value {
         "mem_size_mib": shape.mem_size_mib,
         "uptime_s": age(vm),
         "socket": vm.socket,
-        "kernel": vm.kernel,
+        "kernel": kernel(vm, shape),
+        "image": vm.image.as_ref().map(|image| &image.name),
+        "digest": vm.image.as_ref().map(|image| &image.digest),
     })
+}
+
+/// Whether the name of its image means something else by now. What cannot be looked up is not outdated.
+fn is_outdated(vm: &Vm) -> bool {
+    let image = vm.image.as_ref();
+    image.is_some_and(|image| image::digest(&image.name).is_some_and(|now| now != image.digest))
+}
+
+fn kernel(vm: &Vm, shape: &Shape) -> Option<String> {
+    vm.kernel.clone().or_else(|| shape.kernel.clone())
+}
+
+/// The last part of a path.
+fn last(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+/// As much of a digest as tells people which one it is.
+fn short(digest: &str) -> String {
+    digest.chars().take("sha256:".len() + 12).collect()
 }
 
 /// How long a VM runs, in seconds.

@@ -36,8 +36,20 @@ pub(crate) struct Vm {
     /// Its kernel, if that was known when it was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) kernel: Option<String>,
+    /// The container image that it runs, if it runs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<VmImage>,
     /// When it was started, in seconds since 1970.
     pub(crate) started_at: u64,
+}
+
+/// A container image, as it was when a VM was started with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VmImage {
+    /// The name by which it was asked for.
+    pub(crate) name: String,
+    /// What that meant then.
+    pub(crate) digest: String,
 }
 
 /// What an entry's file turned out to be.

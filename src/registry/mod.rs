@@ -11,13 +11,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) use self::directory::DirectoryError;
-pub(crate) use self::entry::Vm;
 use self::entry::{Found, SUFFIX, Stale};
+pub(crate) use self::entry::{Vm, VmImage};
 use crate::remnant::{Fate, Remnant};
 
 /// How often a name that seems taken is tried: somebody may just be looking at a file that was left behind.
@@ -63,9 +64,19 @@ pub(crate) struct Registration {
     socket: Option<PathBuf>,
 }
 
+/// What this process's VM is made of, as far as its command line says so: a kernel, an image. Written once, before the
+/// VM is entered, by whoever reads the command line; who enters it has no other way to know.
+static ORIGIN: OnceLock<(Option<String>, Option<VmImage>)> = OnceLock::new();
+
+/// Says what this process's VM is made of.
+pub(crate) fn say_origin(kernel: Option<String>, image: Option<VmImage>) {
+    let _ = ORIGIN.set((kernel, image));
+}
+
 /// A VM that the process `pid` is the monitor of, as of now.
 pub(crate) fn vm_of(pid: u32, name: &str, socket: Option<&Path>, kernel: Option<&str>) -> Vm {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let origin = ORIGIN.get_or_init(Default::default);
     Vm {
         name: name.to_owned(),
         pid,
@@ -73,7 +84,8 @@ pub(crate) fn vm_of(pid: u32, name: &str, socket: Option<&Path>, kernel: Option<
         pid_start: process::start_time(pid).unwrap_or_default(),
         warden: Some(std::process::id()).filter(|own| *own != pid),
         socket: socket.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
-        kernel: kernel.map(str::to_owned),
+        kernel: kernel.map(str::to_owned).or_else(|| origin.0.clone()),
+        image: origin.1.clone(),
         started_at: now.unwrap_or_default().as_secs(),
     }
 }

@@ -50,6 +50,7 @@ mod tests {
             warden: None,
             socket: None,
             kernel: None,
+            image: None,
             started_at: 0,
         }
     }

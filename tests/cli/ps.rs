@@ -26,14 +26,16 @@ fn running_vms_are_a_table() {
         .collect();
     assert_eq!(
         rows[0],
-        ["NAME", "PID", "STATE", "VCPUS", "MEM", "UPTIME", "SOCKET"]
+        [
+            "NAME", "PID", "STATE", "VCPUS", "MEM", "UPTIME", "KERNEL", "IMAGE", "SOCKET"
+        ]
     );
     let (db_pid, web_pid) = (db.child.id().to_string(), web.child.id().to_string());
     let (db_socket, web_socket) = (place.socket("db"), place.socket("web"));
     assert_eq!(rows[1][..5], ["db", &db_pid, "Paused", "2", "512M"]);
-    assert_eq!(rows[1][6], db_socket.to_str().unwrap());
+    assert_eq!(rows[1][6..], ["vmlinux", "-", db_socket.to_str().unwrap()]);
     assert_eq!(rows[2][..5], ["web", &web_pid, "Running", "2", "512M"]);
-    assert_eq!(rows[2][6], web_socket.to_str().unwrap());
+    assert_eq!(rows[2][6..], ["vmlinux", "-", web_socket.to_str().unwrap()]);
     assert_eq!(rows.len(), 3);
     assert!(!text.contains('\x1b'), "{text:?}");
 }
@@ -56,6 +58,8 @@ fn running_vms_are_an_array_of_objects() {
             "uptime_s": uptime,
             "socket": place.socket("web"),
             "kernel": "vmlinux",
+            "image": null,
+            "digest": null,
         }])
     );
 }

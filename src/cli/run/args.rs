@@ -12,7 +12,7 @@ use vmm::sandbox::Sandbox;
 use crate::cli::disk::Disk;
 use crate::cli::net::Net;
 use crate::cli::vsock::Vsock;
-use crate::cli::{jail, size, vm_name};
+use crate::cli::{image, jail, size, vm_name};
 
 /// Boot a guest and give its console
 ///
@@ -92,6 +92,9 @@ pub(crate) struct Args {
     /// `ravelin ctl` then find the VM
     #[arg(long, value_name = "PATH", help_heading = RUN)]
     pub(super) api_sock: Option<PathBuf>,
+    /// A container image
+    #[command(flatten)]
+    pub(super) image: image::Args,
     /// The walls around the monitor
     #[command(flatten)]
     pub(super) jail: jail::Args,
@@ -107,8 +110,8 @@ pub(crate) struct Args {
     /// Print help: a summary with -h, everything with --help
     #[arg(short, long, action = ArgAction::Help, help_heading = RUN)]
     help: Option<bool>,
-    /// A command for the guest to run in place of a shell (images made by tools/guest): its output is
-    /// ravelin's, and so is its exit status
+    /// A command for the guest to run in place of a shell, or of what its image names: its output is ravelin's, and
+    /// so is its exit status
     #[arg(last = true, value_name = "COMMAND")]
     pub(super) command: Vec<String>,
 }

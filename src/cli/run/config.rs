@@ -6,6 +6,7 @@ use vmm::boot::{CommandLine, CommandLineError};
 use vmm::spec::{Entropy, Spec, SpecError};
 
 use super::Args;
+use crate::cli::disk;
 use crate::console::terminal;
 use crate::failure::Failure;
 use crate::json_file::{self, CONFIGURATION};
@@ -46,6 +47,9 @@ fn apply_machine(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
 }
 
 fn apply_devices(spec: &mut Spec, args: &Args) {
+    if let Some(made) = &args.image.made {
+        spec.drives.insert(0, disk::of_image(&made.disk));
+    }
     if let Some(root) = args.root.clone() {
         spec.drives.retain(|drive| !drive.is_root_device);
         spec.drives.insert(0, root.into_root());
@@ -83,6 +87,10 @@ fn free_id(kind: &str, first: usize, taken: impl Fn(&str) -> bool) -> String {
 
 fn apply_boot(spec: &mut Spec, args: &Args) -> Result<(), Failure> {
     let boot = spec.boot_source.get_or_insert_default();
+    if let Some(made) = &args.image.made {
+        boot.kernel_image_path = text(&made.kernel)?;
+        boot.initrd_path = Some(text(&made.initrd)?);
+    }
     if let Some(kernel) = &args.kernel {
         boot.kernel_image_path = text(kernel)?;
     }
@@ -99,7 +107,10 @@ fn command_line(configured: Option<&str>, args: &Args) -> Result<String, Command
         Some(text) => CommandLine::bare(text)?,
         None => CommandLine::default(),
     };
-    if !args.command.is_empty() {
+    if args.image.made.is_some() {
+        // The container's output is the only output. What it runs is in its description.
+        line.add("quiet loglevel=1")?;
+    } else if !args.command.is_empty() {
         // The command's output is the only output, and a panic's: `quiet` alone lets a kernel without PCI
         // say so, as an error.
         line.add("quiet loglevel=1")?;
@@ -121,7 +132,11 @@ pub(super) fn tell_of_terminal(
     args: &Args,
     term: Option<&str>,
 ) -> Result<(), CommandLineError> {
-    if args.command.is_empty() {
+    let has_terminal = match &args.image.made {
+        Some(made) => made.has_terminal,
+        None => args.command.is_empty(),
+    };
+    if has_terminal {
         let boot = spec.boot_source.get_or_insert_default();
         let mut line = CommandLine::bare(boot.boot_args.as_deref().unwrap_or_default())?;
         line.add(&terminal_parameters(term))?;

@@ -13,12 +13,14 @@ use vmm::spec::Spec;
 
 pub(super) use self::args::Args;
 use self::args::Console;
+use crate::cli::image::{self, Around};
 use crate::cli::jail::{Place, Told};
 use crate::console::progress::Progress;
 use crate::console::sink::Sink;
 use crate::failure::{self, Failure};
 use crate::jail::cell::WallSet;
 use crate::logger;
+use crate::registry::{self, Registration, Registry};
 use crate::serve::launch::{Face, Socket};
 use crate::serve::{Door, OpenDoor};
 use crate::session::{
@@ -32,14 +34,45 @@ use crate::warden::{Charge, watch};
 /// What kept the guest from starting, or broke it off.
 #[inline(never)]
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let (Some(image), None) = (&args.image.image, &args.image.made) {
+        let around = Around {
+            kernel: args.kernel.as_deref(),
+            command: &args.command,
+            quiet: args.quiet,
+            on_console: args.console == Console::Tty,
+        };
+        return image::boot(&args.image, image, &around).map(|never| match never {});
+    }
     if args.print_config {
         start_log(args)?;
         return print(&config::spec(args)?);
     }
     match args.jail.place(args.quiet)? {
-        Place::Outside(walls) => watch(charge(args, walls)),
+        Place::Outside(walls) => {
+            let _entered = enter(args)?;
+            watch(charge(args, walls))
+        }
         Place::Monitor(told) => monitor(args, &told),
     }
+}
+
+/// Says what the VM is made of, and enters it among those that run if its socket will not: a VM of an image is listed
+/// also without one, to be replaced when its image is.
+fn enter(args: &Args) -> Result<Option<Registration>, Failure> {
+    let kernel = args.kernel.as_ref();
+    let made = args.image.made.as_ref();
+    let kernel = kernel
+        .or(made.map(|made| &made.kernel))
+        .map(|path| path.display().to_string());
+    registry::say_origin(kernel, made.map(image::Made::origin));
+    if made.is_none() || args.api_sock.is_some() {
+        return Ok(None);
+    }
+    let vm = registry::vm_of(std::process::id(), &args.id(), None, None);
+    Registry::of_this_user()
+        .enter(&vm)
+        .map(Some)
+        .map_err(Failure::run)
 }
 
 /// What the warden is to do.

@@ -2,6 +2,7 @@
 
 mod bar;
 mod kept;
+mod kit;
 mod take;
 mod walls;
 

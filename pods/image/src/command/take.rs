@@ -12,6 +12,7 @@ use image::source::{self, Source};
 use serde_json::json;
 
 use super::bar::Bar;
+use super::kit::Kit;
 use super::{Failure, walls};
 
 /// When a registry is asked.
@@ -43,7 +44,7 @@ pub(super) struct Pull {
 #[derive(Args)]
 pub(super) struct Resolve {
     /// A reference, as in registry.example/app:1, or the path of an archive or a layout
-    #[arg(value_name = "IMAGE")]
+    #[arg(long)]
     image: String,
     /// When a registry is asked
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing)]
@@ -105,6 +106,8 @@ pub(super) fn pull(cache: &Cache, pull: &Pull, json: bool) -> Result<(), Failure
 
 /// Takes an image and describes its container.
 pub(super) fn resolve(cache: &Cache, resolve: &Resolve) -> Result<(), Failure> {
+    // Before the walls: what is outside of the cache cannot be read then.
+    let kit = Kit::find();
     let taken = take(cache, &resolve.image, resolve.pull, resolve.quiet)?;
     let wishes = Wishes {
         entrypoint: resolve.entrypoint.clone(),
@@ -124,6 +127,8 @@ pub(super) fn resolve(cache: &Cache, resolve: &Resolve) -> Result<(), Failure> {
         "disk": taken.disk.path,
         "was_there": taken.disk.was_there,
         "container": container,
+        "kernel": kit.kernel,
+        "agent": kit.agent,
     });
     writeln!(io::stdout(), "{answer}")?;
     if resolve.hold {
@@ -183,7 +188,7 @@ fn open(cache: &Cache, location: &Location) -> Result<Box<dyn Source>, Failure> 
         }
         Location::Registry(reference) => {
             walls::raise(cache.room(), None::<&Path>)?;
-            Ok(Box::new(image::registry::Registry::open(reference)?))
+            Ok(Box::new(image::registry::Registry::open(reference)))
         }
     }
 }
