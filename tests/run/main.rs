@@ -7,6 +7,7 @@ mod config;
 mod console;
 mod ends;
 mod guest;
+mod image;
 mod jail;
 mod messages;
 #[path = "../support/monitor.rs"]

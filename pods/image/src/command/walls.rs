@@ -4,15 +4,16 @@
 //! | --- | --- |
 //! | Landlock, files | the cache to write to; the image, or what a registry needs, to read; nothing to execute |
 //! | Landlock, network | none for an image on this host; for a registry no listening |
-//! | capabilities | none |
+//! | capabilities | none, unless root reads an image of another user's |
 //! | no new privileges, no core | |
 //! | address space | 4 GiB |
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, Scope,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
@@ -30,27 +31,28 @@ const OF_NETWORK: [&str; 5] = [
 /// Bytes: a million entries and all that they may have take less than one.
 const ADDRESS_SPACE: u64 = 4 << 30;
 
-/// Raises them. `image`: what is read of this host, or nothing for a registry.
-pub(super) fn raise(cache: &Path, image: Option<&Path>) -> Result<(), Failure> {
+/// Raises them. `image`: what is read of this host, or nothing for a registry. Says what became of Landlock, which an old
+/// kernel has not.
+pub(super) fn raise(cache: &Path, image: Option<&Path>) -> Result<RulesetStatus, Failure> {
     set_no_new_privs(true)?;
     limit(Resource::Core, 0)?;
     limit(Resource::As, ADDRESS_SPACE)?;
-    landlock(cache, image)?;
+    let landlock = landlock(cache, image)?;
     let none = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
-    // An image or a cache that is another user's is then read with root's eyes no more.
-    let is_own = |path: &Path| {
-        std::os::unix::fs::MetadataExt::uid(&path.metadata().ok()?)
-            .eq(&rustix::process::geteuid().as_raw())
-            .then_some(())
-    };
-    if is_own(cache).is_some() && image.is_none_or(|image| is_own(image).is_some()) {
+    // Without them root reads what is root's only, or everybody's: files of another user's are read with them.
+    if is_own(cache) && image.is_none_or(is_own) {
         set_capabilities(None, none)?;
     }
-    Ok(())
+    Ok(landlock)
+}
+
+fn is_own(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    path.metadata().is_ok_and(|stat| stat.uid() == own)
 }
 
 fn limit(what: Resource, most: u64) -> Result<(), Failure> {
@@ -64,7 +66,7 @@ fn limit(what: Resource, most: u64) -> Result<(), Failure> {
 }
 
 /// As far as this kernel can; an older one leaves the rest of the walls.
-fn landlock(cache: &Path, image: Option<&Path>) -> Result<(), Failure> {
+fn landlock(cache: &Path, image: Option<&Path>) -> Result<RulesetStatus, Failure> {
     let abi = ABI::V6;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
@@ -98,6 +100,58 @@ fn landlock(cache: &Path, image: Option<&Path>) -> Result<(), Failure> {
             created = created.add_rule(PathBeneath::new(fd, access))?;
         }
     }
-    created.restrict_self()?;
-    Ok(())
+    Ok(created.restrict_self()?.ruleset)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::{TcpListener, TcpStream};
+    use std::process::Command;
+
+    use super::*;
+
+    /// Behind walls, in a thread of its own: they are the thread's.
+    fn behind(image: Option<&Path>, cache: &Path, act: impl FnOnce() + Send) {
+        std::thread::scope(|scope| {
+            let walls = scope.spawn(|| {
+                raise(cache, image)
+                    .map_err(|error| error.to_string())
+                    .unwrap();
+                act();
+            });
+            walls.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn behind_the_walls_only_the_cache_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, image) = (folder.path().join("cache"), folder.path().join("image"));
+        fs::create_dir(&cache).unwrap();
+        fs::write(&image, "image").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        behind(Some(&image), &cache, || {
+            fs::write(cache.join("disk"), "disk").unwrap();
+            assert_eq!(fs::read_to_string(&image).unwrap(), "image");
+            assert!(fs::write(&image, "other").is_err());
+            assert!(fs::write(folder.path().join("beside"), "").is_err());
+            assert!(fs::read("/etc/passwd").is_err());
+            assert!(Command::new("/bin/true").status().is_err());
+            assert!(TcpStream::connect(address).is_err());
+        });
+    }
+
+    #[test]
+    fn for_a_registry_the_network_is_there_and_nothing_listens() {
+        let cache = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        behind(None, cache.path(), || {
+            assert!(TcpStream::connect(address).is_ok());
+            assert!(TcpListener::bind("127.0.0.1:0").is_err());
+            assert!(fs::write("/etc/ravelin-was-here", "").is_err());
+        });
+    }
 }
