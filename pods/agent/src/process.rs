@@ -206,13 +206,15 @@ impl Process {
 struct Born {
     pid: Option<u32>,
     terminal: Option<Arc<Pollable>>,
+    is_ready: bool,
 }
 
 impl Born {
     /// Hears the process out until it is ready.
     async fn listen(&mut self, line: &Outer, mappings: &Mappings) -> Result<(), AgentError> {
         let mut mapper = None;
-        loop {
+        // The process and who has made it speak for themselves: either may be the first.
+        while self.pid.is_none() || !self.is_ready {
             match line.hear().await.doing("hear of the process")? {
                 Word::Spawned(pid) => mapper = Some(pid),
                 Word::Pid(pid) => self.pid = Some(pid),
@@ -224,7 +226,7 @@ impl Born {
                     let terminal = Pollable::new(terminal).doing("use the terminal")?;
                     self.terminal = Some(Arc::new(terminal));
                 }
-                Word::Ready => return Ok(()),
+                Word::Ready => self.is_ready = true,
                 Word::Failed(_, why) => return Err(AgentError::Failed(why)),
                 Word::End => {
                     return Err(AgentError::Failed(
@@ -233,6 +235,7 @@ impl Born {
                 }
             }
         }
+        Ok(())
     }
 }
 

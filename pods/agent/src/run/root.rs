@@ -44,14 +44,17 @@ pub(super) fn mount(root: &Root, mount: &Mount, files: &[PathBuf]) -> Result<(),
     }
     let place = root.make_folder(destination)?;
     let kind = if kind == "cgroup" { "cgroup2" } else { kind };
-    let fresh = fresh(kind, &options).during(&what)?;
+    let source = mount.source.as_deref().unwrap_or(kind);
+    let fresh = fresh(kind, source, &options).during(&what)?;
     root.attach(&fresh, place).during(&what)?;
     change_after(&fresh, &options).during(what)
 }
 
 /// A new file system.
-fn fresh(kind: &str, options: &Options) -> Result<OwnedFd, Errno> {
+fn fresh(kind: &str, source: &str, options: &Options) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // What /proc/mounts calls it.
+    fsconfig_set_string(&context, "source", source)?;
     for (name, value) in &options.data {
         match value {
             Some(value) => fsconfig_set_string(&context, name.as_str(), value.as_str())?,
@@ -161,7 +164,7 @@ pub(super) fn mask(root: &Root, path: &Path) -> Result<(), RunError> {
     };
     let cover = if root.is_folder(path).during(&what)? {
         let options = Options::parse(&["ro", "size=0", "nr_inodes=1"].map(String::from));
-        fresh("tmpfs", &options.during(&what)?)
+        fresh("tmpfs", "tmpfs", &options.during(&what)?)
     } else {
         openat(
             CWD,

@@ -1,8 +1,8 @@
 //! Filters of system calls from `linux.seccomp` of the specification.
 //!
-//! The kernel asks every filter of a process and obeys the strictest answer, and of two errors the one of the filter that
-//! was put on last. So the first filter lets through what any rule names and gives everything else the default action; for
-//! each other action that rules have there is a further filter, which gives it to what its rules name.
+//! The kernel asks every filter of a process and obeys the strictest answer. So for each action that rules have there is a
+//! filter, which gives it to what its rules name, and lets everything else through; and one that lets through what any
+//! rule names, and gives everything else the default action. That one is put on last: it may forbid to put on others.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -59,14 +59,14 @@ pub(crate) fn compile(profile: &Seccomp) -> io::Result<Filters> {
         add(&mut others[place].1, rule)?;
     }
     let mut programs = Vec::new();
-    // Where everything is let through by default there is nothing to do for the first.
-    if default != Action::Allow {
-        programs.push(program(named, default, Action::Allow)?);
-    }
     for (action, rules) in others {
         if !rules.is_empty() {
             programs.push(program(rules, Action::Allow, action)?);
         }
+    }
+    // Where everything is let through by default there is nothing to do for it.
+    if default != Action::Allow {
+        programs.push(program(named, default, Action::Allow)?);
     }
     Ok(Filters {
         programs,

@@ -106,6 +106,14 @@ impl Caller {
         Self { way, agent }
     }
 
+    /// The folder that files are put into, as the agent sees it.
+    pub(crate) fn files(&self) -> String {
+        match &self.way {
+            Way::Folder(folder) => format!("{}/files", folder.display()),
+            Way::Vsock(_) => "/run/ravelin/files".into(),
+        }
+    }
+
     /// A connection of a stream, and the agent's answer to its line.
     pub(crate) async fn stream(&self, line_of: &str) -> (UnixStream, String) {
         let mut stream = self.way.connect(STREAM_PORT).await.unwrap();

@@ -26,6 +26,9 @@ pub(crate) fn obstacle() -> Option<String> {
 /// Runs a test with an agent of its own.
 pub(crate) fn run(body: fn(Caller) -> Pin<Box<dyn Future<Output = ()>>>) {
     let folder = tempfile::tempdir().unwrap();
+    // Root of a user namespace is somebody else here.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
     fill(&folder.path().join("roots/rootfs"));
     let agent = Command::new(env!("CARGO_BIN_EXE_ravelin-agent"))
         .arg("try")
@@ -72,7 +75,9 @@ impl Drop for Agent {
 pub(crate) fn fill(root: &Path) {
     let bin = root.join("bin");
     std::fs::create_dir_all(&bin).unwrap();
-    std::fs::create_dir_all(root.join("etc")).unwrap();
+    for folder in ["etc", "proc", "dev", "sys", "run"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
     std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
     let list = Command::new(BUSYBOX).arg("--list").output().unwrap();
     for applet in String::from_utf8(list.stdout).unwrap().lines() {

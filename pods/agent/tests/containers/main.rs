@@ -8,6 +8,10 @@ mod basics;
 #[expect(dead_code, reason = "tests of guests use the rest")]
 mod client;
 mod here;
+mod hostile;
+mod processes;
+mod streams;
+mod walls;
 
 use std::pin::Pin;
 use std::process::ExitCode;
@@ -40,6 +44,54 @@ const EVERYWHERE: &[Case] = cases! {
         a_command_that_is_not_there_is_said_at_the_start,
         a_name_is_taken_once_and_free_again,
         a_container_that_is_removed_before_its_start_is_gone,
+    ],
+    processes => [
+        a_process_runs_in_the_containers_own_world,
+        ten_processes_at_once_each_say_their_own,
+        a_child_in_the_background_does_not_hold_up_the_end,
+        nothing_runs_in_a_container_that_has_ended,
+        a_killed_container_has_137,
+        a_signal_reaches_who_waits_for_it,
+        what_is_no_signal_is_refused,
+        who_has_ended_is_told_again,
+        fifty_containers_leave_nothing,
+        two_containers_do_not_see_each_other,
+        a_process_that_runs_is_not_removed,
+    ],
+    streams => [
+        twenty_megabytes_come_back_the_same,
+        what_is_written_just_before_the_end_arrives,
+        input_is_closed_by_a_request_too,
+        a_line_that_names_no_stream_is_refused,
+        a_stream_is_connected_once,
+        a_terminal_has_a_name_and_a_size_that_changes,
+        a_key_interrupts_who_has_the_terminal,
+        a_terminal_has_no_second_output,
+    ],
+    walls => [
+        the_container_is_alone,
+        paths_are_hidden_and_protected,
+        a_read_only_root_takes_nothing_and_its_mounts_do,
+        the_user_its_groups_and_its_mask_are_as_asked,
+        capabilities_are_those_that_were_asked_for,
+        limits_of_a_process_are_set,
+        a_filter_answers_for_calls_and_arguments,
+        a_filter_that_allows_by_name_refuses_the_rest,
+        a_file_that_was_put_is_bound_where_it_is_wanted,
+        nothing_else_of_the_guest_is_bound,
+        a_mount_over_the_root_or_of_another_kind_is_refused,
+        a_sysctl_of_the_whole_guest_is_refused,
+        a_network_of_its_own_has_nothing_but_itself,
+        root_of_a_user_namespace_is_nobody_outside,
+        what_a_container_writes_is_bounded,
+    ],
+    hostile => [
+        a_description_that_is_none_is_refused,
+        deep_and_long_descriptions_are_refused,
+        an_unknown_field_is_refused_by_name,
+        names_that_are_paths_are_refused,
+        requests_for_what_is_not_there_are_answered,
+        there_are_so_many_containers_and_no_more,
     ],
 };
 
