@@ -13,6 +13,7 @@ PIECES = {
     "root": image.build_root,
     "trimmed": trimmed.build,
     "agent": image.build_agent,
+    "container": image.build_container,
 }
 FILES = {
     "vmlinuz": "kernel",
@@ -26,6 +27,7 @@ FILES = {
     "vmlinux-trimmed": "trimmed",
     "bzImage-trimmed": "trimmed",
     "agent.cpio": "agent",
+    "container.erofs": "container",
 }
 DESCRIPTION = """\
 Builds the guest kit: what test guests and demonstrations boot from. Everything comes from Debian
@@ -43,7 +45,8 @@ pieces:
                                      resources/guest-kernel.config: about 5 minutes on two cores
   agent       agent.cpio             the initramfs of a guest that runs containers: ravelin's agent, and the
                                      modules that the stock kernel needs for it
-  all         all five
+  container   container.erofs        the root of a container for tests: busybox on a read-only disk
+  all         all six
 """
 EPILOG = """\
 examples:

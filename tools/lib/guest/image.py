@@ -22,6 +22,8 @@ ETC = {
     "hosts": "127.0.0.1 localhost ravelin\n::1 localhost\n",
     "profile": "export PS1='\\h:\\w\\$ '\n",
 }
+# Beside root and nobody, in containers.
+USERS = "web:x:33:33::/var/www:/bin/sh\n"
 PACKERS = {
     "initramfs.gz": ["gzip", "-9n"],
     "initramfs.xz": ["xz", "-6", "--check=crc32"],
@@ -55,6 +57,14 @@ def build_agent():
     key = common.digest(FORMAT, agent, os.path.basename(kernel))
     folder = common.cached("guest/agent", key, lambda made: make_agent(agent, kernel, made))
     return {"agent.cpio": os.path.join(folder, "agent.cpio")}
+
+
+def build_container():
+    """The root of a container for tests."""
+    common.packages("busybox-static", "erofs-utils")
+    key = common.digest(FORMAT, BUSYBOX, str(ETC), str(USERS))
+    folder = common.cached("guest/container", key, make_container)
+    return {"container.erofs": os.path.join(folder, "container.erofs")}
 
 
 @functools.cache
@@ -109,6 +119,17 @@ def make_agent(agent, kernel, folder):
             file.write(cpio.archive(tree))
 
 
+def make_container(folder):
+    """Fills a cache folder with the image."""
+    os.mkdir(folder)
+    with tempfile.TemporaryDirectory(prefix="ravelin-container-") as tree:
+        os.chmod(tree, 0o755)
+        fill(tree, dict(ETC, passwd=ETC["passwd"] + USERS))
+        image = os.path.join(folder, "container.erofs")
+        with common.step("making container.erofs"):
+            common.run(["mkfs.erofs", "--all-root", "-T", "0", image, tree], "mkfs.erofs")
+
+
 def make_root(programs, folder):
     """Fills a cache folder with the sparse image: 4 MB on disk."""
     os.mkdir(folder)
@@ -129,21 +150,26 @@ def make_root(programs, folder):
 
 
 def populate(tree, programs, place):
-    """Fills a folder with our init at a place, `vsock`, busybox with a link for each applet, and /etc."""
+    """Fills a folder with our init at a place, `vsock`, busybox and /etc."""
+    fill(tree, ETC)
+    init, vsock = programs
+    copy_program(init, os.path.join(tree, place))
+    copy_program(vsock, os.path.join(tree, "bin/vsock"))
+
+
+def fill(tree, etc):
+    """Fills a folder with busybox, a link for each of its applets, and /etc."""
     for folder in FOLDERS:
         os.makedirs(os.path.join(tree, folder), exist_ok=True)
     os.chmod(os.path.join(tree, "tmp"), 0o1777)
     os.chmod(os.path.join(tree, "root"), 0o700)
-    init, vsock = programs
-    copy_program(init, os.path.join(tree, place))
-    copy_program(vsock, os.path.join(tree, "bin/vsock"))
     copy_program(BUSYBOX, os.path.join(tree, "bin/busybox"))
     for applet in common.run([BUSYBOX, "--list-full"], "busybox --list-full").split():
         link = os.path.join(tree, applet)
         if os.path.basename(applet) not in NOT_LINKED and not os.path.lexists(link):
             os.makedirs(os.path.dirname(link), exist_ok=True)
             os.symlink("/bin/busybox", link)
-    for name, text in ETC.items():
+    for name, text in etc.items():
         with open(os.path.join(tree, "etc", name), "w") as file:
             file.write(text)
 

@@ -65,7 +65,7 @@ pub(super) fn fill(
     names(spec)?;
     sysctls(spec, owns_network)?;
     let process = spec.process();
-    let place = Root::open(root)?;
+    let place = Root::open(root)?.anew()?;
     for mount in &spec.mounts {
         super::root::mount(&place, mount, files)?;
     }

@@ -10,7 +10,7 @@ use rustix::fs::{
     CWD, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
 };
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, move_mount};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::{During, RunError};
 use crate::raw::{MountChange, mount_setattr};
@@ -36,6 +36,19 @@ impl Root {
         openat(CWD, path, flags, Mode::empty())
             .map(Self)
             .during(format!("open the root {}", path.display()))
+    }
+
+    /// The same as a mount of this process's own, over the one that it comes from: from a user namespace one cannot pivot
+    /// into a mount of somebody else's.
+    pub(crate) fn anew(&self) -> Result<Self, RunError> {
+        let what = "make the root the container's own";
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH
+            | OpenTreeFlags::AT_RECURSIVE;
+        let tree = open_tree(self, "", flags).during(what)?;
+        self.attach(&tree, self).during(what)?;
+        Ok(Self(tree))
     }
 
     /// Opens what is in the root.

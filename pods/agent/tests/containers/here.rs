@@ -43,21 +43,26 @@ pub(crate) fn run(body: fn(Caller) -> Pin<Box<dyn Future<Output = ()>>>) {
         std::thread::yield_now();
     }
     let way = Way::Folder(folder.path().into());
+    block_on(async {
+        let caller = Caller::new(way).await;
+        body(caller.clone()).await;
+        let empty = protocol::api::Empty::new();
+        caller
+            .agent
+            .shutdown(crate::client::patient(), &empty)
+            .await
+            .unwrap();
+    });
+    assert!(agent.0.wait().unwrap().success());
+}
+
+/// Runs a caller's part.
+pub(crate) fn block_on(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap()
-        .block_on(async {
-            let caller = Caller::new(way).await;
-            body(caller.clone()).await;
-            let empty = protocol::api::Empty::new();
-            caller
-                .agent
-                .shutdown(crate::client::patient(), &empty)
-                .await
-                .unwrap();
-        });
-    assert!(agent.0.wait().unwrap().success());
+        .block_on(work);
 }
 
 /// Ended when a test fails.

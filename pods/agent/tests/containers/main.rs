@@ -5,10 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
 mod basics;
-#[expect(dead_code, reason = "tests of guests use the rest")]
 mod client;
+mod guest;
 mod here;
 mod hostile;
+mod limits;
 mod processes;
 mod streams;
 mod walls;
@@ -95,13 +96,46 @@ const EVERYWHERE: &[Case] = cases! {
     ],
 };
 
+/// Those that need a guest's cgroups.
+const LIMITED: &[Case] = cases! {
+    limits => [
+        too_much_memory_is_an_event_and_137,
+        a_part_of_a_processor_is_no_more_than_that,
+        a_container_has_so_many_processes,
+        a_pause_stops_all_and_a_resume_lets_them_go_on,
+        limits_of_a_container_that_runs_are_changed,
+        figures_are_such_as_can_be,
+        every_process_gets_a_signal_for_all,
+        a_disk_of_the_guest_is_not_read,
+        a_container_sees_its_own_cgroup_alone,
+        a_hog_without_a_limit_does_not_take_the_agent_down,
+        a_fork_bomb_does_not_take_the_agent_down,
+        a_full_root_does_not_take_the_agent_down,
+        the_agent_is_small,
+    ],
+};
+
+/// What is enough to know that a stock kernel does as well.
+const BRIEF: [&str; 6] = [
+    "basics::what_a_container_prints_and_its_status_arrive",
+    "processes::a_process_runs_in_the_containers_own_world",
+    "streams::a_terminal_has_a_name_and_a_size_that_changes",
+    "walls::a_filter_answers_for_calls_and_arguments",
+    "limits::too_much_memory_is_an_event_and_137",
+    "limits::a_disk_of_the_guest_is_not_read",
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let obstacle = here::obstacle();
     if let Some(reason) = &obstacle {
         eprintln!("containers: SKIPPED, all of here::: {reason}");
     }
-    let trials = EVERYWHERE
+    let no_guest = guest::obstacle();
+    if let Some(reason) = &no_guest {
+        eprintln!("containers: SKIPPED, all of guest::: {reason}");
+    }
+    let mut trials: Vec<Trial> = EVERYWHERE
         .iter()
         .map(|case| {
             let trial = Trial::test(format!("here::{}", case.name), || {
@@ -111,5 +145,25 @@ fn main() -> ExitCode {
             trial.with_ignored_flag(obstacle.is_some())
         })
         .collect();
+    let mut in_guest = |name: &str, kernel: &'static str, cases: Vec<&'static Case>| {
+        let trial = Trial::test(format!("guest::{name}"), move || {
+            guest::run(kernel, &cases);
+            Ok(())
+        });
+        trials.push(trial.with_ignored_flag(no_guest.is_some()));
+    };
+    let every = || EVERYWHERE.iter().chain(LIMITED);
+    in_guest(
+        "with_the_trimmed_kernel",
+        "vmlinux-trimmed",
+        EVERYWHERE.iter().collect(),
+    );
+    in_guest(
+        "limits_with_the_trimmed_kernel",
+        "vmlinux-trimmed",
+        LIMITED.iter().collect(),
+    );
+    let brief = every().filter(|case| BRIEF.contains(&case.name)).collect();
+    in_guest("with_the_stock_kernel", "vmlinux", brief);
     libtest_mimic::run(&arguments, trials).exit_code()
 }
