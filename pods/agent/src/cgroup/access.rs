@@ -339,6 +339,22 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_takes_the_program() {
+        use rustix::io::Errno;
+        for rules in [NONE, "[]", r#"[{"allow": true, "type": "b", "access": "r"}]"#] {
+            let rules: Vec<DeviceRule> = serde_json::from_str(rules).unwrap();
+            let code = program(&rules, &[]).unwrap().unwrap();
+            match crate::raw::load_device_program(&code) {
+                Ok(_) => {}
+                Err(error @ (Errno::PERM | Errno::NOSYS)) => {
+                    eprintln!("SKIPPED: this kernel lets nobody load programs: {error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn whoever_may_use_all_has_no_program() {
         let rules: Vec<DeviceRule> =
             serde_json::from_str(r#"[{"allow": true, "access": "rwm"}]"#).unwrap();
