@@ -14,10 +14,10 @@ use crate::kmsg;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
-/// NLM_F_REQUEST | NLM_F_ACK.
-const CHANGE: u16 = 0x1 | 0x4;
+/// NLM_F_REQUEST | NLM_F_ACK: a change of what is there.
+pub const CHANGE: u16 = 0x1 | 0x4;
 /// The same with NLM_F_REPLACE | NLM_F_CREATE: what the kernel's own `ip=` has set is no error.
-const SET: u16 = CHANGE | 0x100 | 0x400;
+pub const SET: u16 = CHANGE | 0x100 | 0x400;
 const IFF_UP: u32 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -29,6 +29,8 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 const HEADER_SIZE: usize = 16;
+/// An interface is described in about 1500 bytes.
+const LONGEST_ANSWER: usize = 16 * 1024;
 
 /// Takes the loopback interface up and, with `ip`, eth0 with its address and default route. What fails is
 /// said in the kernel's log.
@@ -67,7 +69,20 @@ fn set_up(interface: &str, ip: Option<IpConfig>) -> Result<(), Errno> {
 }
 
 /// Sends one request and waits for its acknowledgement.
-fn request(message: &[u8]) -> Result<(), Errno> {
+///
+/// # Errors
+///
+/// What the kernel says of it.
+pub fn request(message: &[u8]) -> Result<(), Errno> {
+    acknowledged(&exchange(message)?)
+}
+
+/// Sends one request and gives the answer's first message.
+///
+/// # Errors
+///
+/// The kernel takes no requests.
+pub fn exchange(message: &[u8]) -> Result<Vec<u8>, Errno> {
     // Protocol 0 of netlink is NETLINK_ROUTE.
     let socket = socket_with(
         AddressFamily::NETLINK,
@@ -81,9 +96,10 @@ fn request(message: &[u8]) -> Result<(), Errno> {
         SendFlags::empty(),
         &SocketAddrNetlink::new(0, 0),
     )?;
-    let mut answer = [0; 4096];
+    let mut answer = vec![0; LONGEST_ANSWER];
     let (len, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
-    acknowledged(&answer[..len])
+    answer.truncate(len);
+    Ok(answer)
 }
 
 /// Reads the error number of an acknowledgement (`struct nlmsgerr`): 0, or negative.
@@ -135,8 +151,13 @@ fn default_route(index: u32, gateway: IpAddr) -> Vec<u8> {
 }
 
 /// `struct nlmsghdr`: length, type, flags, sequence, port; then the body.
-fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(HEADER_SIZE + body.len()).expect("a request is under 100 bytes");
+///
+/// # Panics
+///
+/// On a body of 4 GiB.
+#[must_use]
+pub fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(HEADER_SIZE + body.len()).expect("a request is short");
     let mut message = len.to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
@@ -145,22 +166,31 @@ fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// `struct rtattr`: length, type, value; values here are of 4 or 16 bytes and need no padding.
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let len = u16::try_from(4 + value.len()).expect("an address has at most 16 bytes");
+/// `struct rtattr`: length, type, value, and up to three bytes to the next.
+///
+/// # Panics
+///
+/// On a value of 64 KiB.
+pub fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let len = u16::try_from(4 + value.len()).expect("a value is an address or a name");
     body.extend(len.to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
 }
 
-fn family(address: IpAddr) -> u8 {
+/// `AF_INET` or `AF_INET6`.
+#[must_use]
+pub fn family(address: IpAddr) -> u8 {
     match address {
         IpAddr::V4(_) => 2,
         IpAddr::V6(_) => 10,
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+/// An address's bytes in the order of the network.
+#[must_use]
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

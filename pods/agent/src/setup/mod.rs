@@ -1,5 +1,7 @@
 //! What the host knows of the guest: its name, its network, its clock.
 
+mod network;
+
 use std::fs;
 use std::path::Path;
 
@@ -41,5 +43,14 @@ pub(crate) fn apply(request: &SetupRequest, files: &Path) -> Result<(), AgentErr
         let path = Path::new("/proc/sys").join(name.replace('.', "/"));
         fs::write(path, value).doing(what)?;
     }
-    Ok(())
+    for count in [
+        request.interfaces.len(),
+        request.routes.len(),
+        request.neighbours.len(),
+    ] {
+        network::few(count)?;
+    }
+    request.interfaces.iter().try_for_each(network::interface)?;
+    request.routes.iter().try_for_each(network::route)?;
+    request.neighbours.iter().try_for_each(network::neighbour)
 }
