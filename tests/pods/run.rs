@@ -38,18 +38,31 @@ fn a_container_runs_in_a_kernel_of_its_own() {
 
 fn environment_user_and_directory_are_the_commands() {
     let engine = Engine::new();
-    let options = ["--env", "COLOUR=green", "--user", "65534", "--cwd", "/tmp"];
-    let output = engine.run(
+    let options = ["--env", "COLOUR=green", "--cwd", "/tmp"];
+    engine.begin(
         &options,
         "who",
-        &["sh", "-c", "echo $COLOUR $(id -u) $(pwd)"],
+        &[
+            "sh",
+            "-c",
+            "echo $COLOUR $(id -u) $(pwd) > /said; sleep 1000",
+        ],
     );
-    assert_eq!(
-        text(&output),
-        "green 65534 /tmp\n",
-        "{output:?}\n{}",
-        engine.log()
-    );
+    let words = [
+        "task",
+        "exec",
+        "--exec-id",
+        "e",
+        "--user",
+        "65534",
+        "who",
+        "sh",
+        "-c",
+    ];
+    let script =
+        "while ! [ -s /said ]; do sleep 0.1; done; cat /said; echo $COLOUR $(id -u) $(pwd)";
+    let said = engine.ok(&[&words[..], &[script]].concat());
+    assert_eq!(said, "green 0 /tmp\ngreen 65534 /tmp\n", "{}", engine.log());
 }
 
 fn the_root_is_the_images_and_what_is_written_is_the_containers_own() {

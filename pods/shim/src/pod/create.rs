@@ -237,7 +237,10 @@ impl Pod {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let setup = SetupRequest {
-            hostname: spec.hostname().to_owned(),
+            hostname: match spec.hostname() {
+                "" => order.id.clone(),
+                name => name.to_owned(),
+            },
             time_ns: u64::try_from(now.as_nanos()).unwrap_or_default(),
             ..Default::default()
         };
