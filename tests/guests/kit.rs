@@ -15,6 +15,9 @@ pub(crate) const TRIMMED: &[&str] = &[
     "root.ext4",
 ];
 
+/// What a container boots from.
+pub(crate) const CONTAINER: &[&str] = &["vmlinux-trimmed", "agent.cpio"];
+
 /// The first of these files that the kit does not have.
 pub(crate) fn missing(names: &'static [&'static str]) -> Option<&'static str> {
     names

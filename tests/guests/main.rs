@@ -17,6 +17,7 @@ mod console;
 mod disks;
 mod endings;
 mod guest;
+mod images;
 mod kit;
 mod machine;
 mod network;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         vsock::TESTS,
         console::TESTS,
         endings::TESTS,
+        images::TESTS,
     ];
     let trials = tests
         .iter()
