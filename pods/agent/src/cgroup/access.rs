@@ -341,7 +341,11 @@ mod tests {
     #[test]
     fn the_kernel_takes_the_program() {
         use rustix::io::Errno;
-        for rules in [NONE, "[]", r#"[{"allow": true, "type": "b", "access": "r"}]"#] {
+        for rules in [
+            NONE,
+            "[]",
+            r#"[{"allow": true, "type": "b", "access": "r"}]"#,
+        ] {
             let rules: Vec<DeviceRule> = serde_json::from_str(rules).unwrap();
             let code = program(&rules, &[]).unwrap().unwrap();
             match crate::raw::load_device_program(&code) {
