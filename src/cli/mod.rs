@@ -29,6 +29,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::warden::Estate;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// The widest a help text gets, in columns.
@@ -73,6 +74,10 @@ pub(crate) fn main() -> ExitCode {
     }
     if let Some((args, by_name)) = called("jailer", env::args_os()) {
         return jailer::main(args, by_name);
+    }
+    if let Some(estate) = Estate::of_command_line() {
+        estate.clear();
+        return ExitCode::SUCCESS;
     }
     let done = match parse() {
         Command::Run(args) => run::run(&args),

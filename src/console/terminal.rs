@@ -6,7 +6,10 @@ use std::sync::{Mutex, OnceLock};
 use nix::unistd::{getpgrp, tcgetpgrp};
 // Not std's, here and wherever a VM runs: it keeps a buffer of 8 KiB that nobody would read from.
 use rustix::stdio::stdin;
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios,
+    tcgetattr, tcgetwinsize, tcsetattr,
+};
 
 /// The terminal's settings from before, while it is raw. Here and not in [`Raw`], so that the panic hook
 /// finds it.
@@ -51,6 +54,46 @@ pub(crate) fn settings() -> Option<Settings> {
 pub(crate) fn put_back(settings: &Settings) {
     // A terminal that is gone needs nothing.
     let _ = tcsetattr(stdin(), OptionalActions::Now, settings);
+}
+
+/// Puts the terminal on stdin back to settings of before, if it is still as raw as a console of ours makes it: by now it
+/// may be another program's, with settings of its own.
+pub(crate) fn put_back_if_raw(settings: &Settings) {
+    let mut raw = settings.clone();
+    raw.make_raw();
+    let modes = |one: &Settings| (one.input_modes, one.output_modes, one.local_modes);
+    if tcgetattr(stdin()).is_ok_and(|now| modes(&now) == modes(&raw)) {
+        put_back(settings);
+    }
+}
+
+/// Settings as a line of text: what raw mode changes of them.
+pub(crate) fn as_text(settings: &Settings) -> String {
+    let codes = &settings.special_codes;
+    format!(
+        "{}:{}:{}:{}:{}:{}",
+        settings.input_modes.bits(),
+        settings.output_modes.bits(),
+        settings.control_modes.bits(),
+        settings.local_modes.bits(),
+        codes[SpecialCodeIndex::VMIN],
+        codes[SpecialCodeIndex::VTIME],
+    )
+}
+
+/// The settings of the terminal on stdin, with those of a line of text; `None` for a line that is none, or without a
+/// terminal.
+pub(crate) fn from_text(text: &str) -> Option<Settings> {
+    let mut settings = settings()?;
+    let mut numbers = text.split(':').map(str::parse::<u32>);
+    let mut next = || numbers.next()?.ok();
+    settings.input_modes = InputModes::from_bits_retain(next()?);
+    settings.output_modes = OutputModes::from_bits_retain(next()?);
+    settings.control_modes = ControlModes::from_bits_retain(next()?);
+    settings.local_modes = LocalModes::from_bits_retain(next()?);
+    settings.special_codes[SpecialCodeIndex::VMIN] = u8::try_from(next()?).ok()?;
+    settings.special_codes[SpecialCodeIndex::VTIME] = u8::try_from(next()?).ok()?;
+    Some(settings)
 }
 
 /// Whether what stdin has may be read. That of a terminal in whose background this process is may not: the kernel

@@ -10,6 +10,7 @@ pub(crate) mod cell;
 pub(crate) mod cgroup;
 mod error;
 mod exec_file;
+mod heir;
 pub(crate) mod label;
 mod limits;
 mod nodes;
@@ -23,9 +24,9 @@ use std::path::Path;
 
 pub(crate) use self::error::JailError;
 use self::exec_file::ExecFile;
+pub(crate) use self::heir::Heir;
 pub(crate) use self::plan::{CgroupVersion, Cgroups, Ids, Limits, Plan, Setting, Walls};
-use self::process::Part;
-pub(crate) use self::process::{Side, close_all_but, fork, leave};
+use self::process::{Part, leave};
 use self::root::Root;
 use self::times::Times;
 

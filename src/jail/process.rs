@@ -30,7 +30,7 @@ pub(super) enum Part {
 }
 
 /// The two sides of a fork.
-pub(crate) enum Side {
+enum Side {
     /// The one that was there before, with the number of the other.
     Parent(Pid),
     /// The new one.
@@ -137,7 +137,7 @@ fn leads_session() -> bool {
 }
 
 /// Makes a second process of this one, which has one thread.
-pub(crate) fn fork() -> io::Result<Side> {
+fn fork() -> io::Result<Side> {
     // SAFETY: the preparer has one thread, so the child finds every lock open and every value whole.
     let pid = unsafe { libc::fork() };
     match pid {
@@ -292,19 +292,8 @@ pub(super) fn exec(program: &OwnedFd, args: &[CString]) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Closes every descriptor but one, for a child that does nothing with what its parent has open.
-pub(crate) fn close_all_but(fd: BorrowedFd<'_>) {
-    let number = fd.as_raw_fd().cast_unsigned();
-    // SAFETY: this child uses none of them, and never returns to whoever owns them; the calls take no pointer.
-    let _ = unsafe { libc::close_range(number + 1, libc::c_uint::MAX, 0) };
-    if let Some(last) = number.checked_sub(1) {
-        // SAFETY: as above.
-        let _ = unsafe { libc::close_range(0, last, 0) };
-    }
-}
-
 /// Ends this child at once: nothing of the parent's is flushed or undone by it.
-pub(crate) fn leave() -> ! {
+pub(super) fn leave() -> ! {
     // SAFETY: the call ends the process.
     unsafe { libc::_exit(1) }
 }

@@ -23,6 +23,7 @@ use super::keeper::Keeper;
 use super::words::{Answer, Ask, Needs, receive, send};
 use crate::jail::cell::Child;
 use crate::jail::cgroup::Home;
+use crate::resident;
 use crate::serve::Entrance;
 use crate::serve::ready::Ready;
 
@@ -139,9 +140,14 @@ impl<'a> Desk<'a> {
             self.socket = Some(socket);
             return;
         }
+        let was_sealed = self.is_sealed;
         let (answer, fd) = self.decide(ask, child);
         if send(socket.as_fd(), &answer, fd.as_ref().map(AsFd::as_fd)).is_ok() {
             self.socket = Some(socket);
+        }
+        if self.is_sealed && !was_sealed {
+            // While the guest begins: what building the cell needed is not needed again.
+            resident::let_go_of_flags();
         }
     }
 

@@ -14,6 +14,7 @@ mod bound;
 mod check;
 mod desk;
 mod ends;
+mod estate;
 mod inside;
 mod keeper;
 mod kernel_log;
@@ -37,6 +38,7 @@ use rustix::process::{getegid, geteuid, pidfd_send_signal};
 
 use self::desk::Desk;
 use self::ends::Ends;
+pub(crate) use self::estate::Estate;
 pub(crate) use self::inside::{settle, warden};
 use self::keeper::Keeper;
 use self::rights::is_host_root;
@@ -111,7 +113,7 @@ pub(crate) fn watch(mut charge: Charge) -> Result<ExitCode, Failure> {
         Listen::Fd(_) => None,
     });
     // Before there is anything to clear up.
-    let keeper = Keeper::start(site.as_ref(), socket_path.as_deref()).map_err(Failure::run)?;
+    let keeper = Keeper::start(site.as_ref(), socket_path.as_deref(), settings.as_ref())?;
     let home = make_home(site.as_ref(), &mut charge);
     let ended =
         home.and_then(|home| with_home(charge, (home.as_ref(), &keeper), &signals, settings));
@@ -231,17 +233,7 @@ fn enter_name(
 }
 
 fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, Failure> {
-    let program = openat(
-        CWD,
-        "/proc/self/exe",
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
-    let program = program.map_err(|error| {
-        Failure::run(format!(
-            "the monitor cannot be started anew in its jail ({error}): mount /proc, or run without a jail by --no-jail"
-        ))
-    })?;
+    let program = program()?;
     let stdin = (charge.has_input && !terminal::may_be_read())
         .then(|| {
             openat(
@@ -272,6 +264,16 @@ fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, 
         args: arguments(charge),
         outside,
         stdin,
+    })
+}
+
+/// This program, to be started once more.
+fn program() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    openat(CWD, "/proc/self/exe", flags, Mode::empty()).map_err(|error| {
+        Failure::run(format!(
+            "the monitor cannot be started anew in its jail ({error}): mount /proc, or run without a jail by --no-jail"
+        ))
     })
 }
 

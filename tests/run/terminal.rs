@@ -89,6 +89,19 @@ fn the_terminal_is_restored_after_signals() {
 }
 
 #[test]
+fn the_terminal_is_restored_when_the_process_outside_is_killed() {
+    if !kvm() {
+        return;
+    }
+    let mut ravelin = booted();
+    ravelin.signal(Signal::KILL);
+    assert_eq!(ravelin.end().0, None);
+    crate::process::until("the terminal as it was", || {
+        ravelin.is_as_before().then_some(())
+    });
+}
+
+#[test]
 fn the_terminal_is_restored_after_a_timeout() {
     if !kvm() {
         return;

@@ -184,19 +184,25 @@ impl Site {
         line.pop().ok_or(JailError::CgroupHierarchyMissing)
     }
 
+    /// Where they are.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let places = self.places.iter();
+        places.map(|(mount, path)| mount.join(relative_path(path)))
+    }
+
     /// Removes the cgroups, and the common one if no other monitor is in it. Whoever is still ending is waited for, a
     /// bounded time.
     pub(crate) fn remove(&self) {
-        for (mount, path) in &self.places {
+        for directory in self.directories() {
             // What cannot be removed is found by `ravelin gc`.
-            let _ = remove(&mount.join(relative_path(path)));
+            let _ = remove(&directory);
         }
     }
 }
 
 /// Removes a monitor's cgroup, and the common one if no other monitor is in it. Whoever is still ending is waited for, a
 /// bounded time.
-pub(super) fn remove(directory: &Path) -> io::Result<()> {
+pub(crate) fn remove(directory: &Path) -> io::Result<()> {
     let mut tries = 0;
     let removed = loop {
         tries += 1;
