@@ -14,6 +14,7 @@ mod events;
 mod files;
 mod info;
 mod journal;
+mod laps;
 mod metrics;
 mod pod;
 mod process;

@@ -18,6 +18,7 @@ use super::{Container, Pod, PodError, State};
 use crate::agent::{Agent, dial};
 use crate::bundle::{self, Note};
 use crate::files::Files;
+use crate::laps::Laps;
 use crate::process::Process;
 use crate::rootfs::{self, RootDisk};
 use crate::spec::Spec;
@@ -91,7 +92,13 @@ impl Pod {
         let files = Files::take(&mut spec, &order.id)?;
         bundle::make_directory(&directory)
             .map_err(|error| PodError::File(directory.clone(), error))?;
+        let mut laps = Laps::begin();
         let disk = self.disk(order).await?;
+        laps.lap(if disk.disk.was_there {
+            "disk (cached)"
+        } else {
+            "disk"
+        });
         let plan = Plan {
             name: address::vm_name(&self.shared.arguments),
             cgroup: spec.cgroups_path().and_then(cgroup::path),
@@ -102,7 +109,7 @@ impl Pod {
                 .map_err(|error| PodError::File("the container's disk".into(), error))?,
             directory,
         };
-        let ready = self.boot(&plan, disk.alone.clone()).await?;
+        let ready = self.boot(&plan, disk.alone.clone(), &mut laps).await?;
         let made = self.fill(order, spec, &files, &ready.agent).await;
         let (stdin, outputs) = match made {
             Ok(streams) => streams,
@@ -111,6 +118,8 @@ impl Pod {
                 return Err(error);
             }
         };
+        laps.lap("container");
+        log::info!("container {} is made: {laps}", order.id);
         let monitor = plan
             .cgroup
             .as_deref()
@@ -167,7 +176,12 @@ impl Pod {
     }
 
     /// Starts the VM and waits for its agent's call.
-    async fn boot(&self, plan: &Plan, disk: Option<PathBuf>) -> Result<Ready, PodError> {
+    async fn boot(
+        &self,
+        plan: &Plan,
+        disk: Option<PathBuf>,
+        laps: &mut Laps,
+    ) -> Result<Ready, PodError> {
         let config = &self.shared.config;
         let socket = vm::vsock(&plan.directory);
         let (listener, path) =
@@ -184,9 +198,12 @@ impl Pod {
         self.note(&note)?;
         let met = async {
             vm.run(plan, config).await?;
+            laps.lap("monitor");
             let call = self.answer(&listener, &vm).await?;
+            laps.lap("guest");
             let stream = dial::dial(&socket, protocol::AGENT_PORT, config.answer_limit()).await?;
             let agent = Agent::meet(stream, config.answer_limit()).await?;
+            laps.lap("agent");
             Ok::<_, PodError>((call, agent))
         };
         let met = met.await;
