@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -153,4 +154,59 @@ fn flags_of_an_image_need_one() {
         let output = Place::new().run(flags);
         assert_eq!(output.status.code(), Some(2), "{flags:?} {output:?}");
     }
+}
+
+#[test]
+fn a_vm_whose_image_means_something_newer_is_outdated() {
+    if !kvm() {
+        return;
+    }
+    let place = Place::with_image();
+    let script = fs::read_to_string(place.path("ravelin-image")).unwrap();
+    let newer = "[ \"$1\" = digest ] && { cat \"$0.now\"; exit; }\n";
+    fs::write(
+        place.path("ravelin-image"),
+        script.replacen('\n', &format!("\n{newer}"), 1),
+    )
+    .unwrap();
+    let now = |digest: &str| fs::write(place.path("ravelin-image.now"), digest).unwrap();
+    let ravelin = || {
+        let mut command = Command::new(place.path("ravelin"));
+        command.env("RAVELIN_RUNTIME_DIR", place.path("vms"));
+        command
+    };
+    let kernel = Guest::default()
+        .say("here\n")
+        .echo_until(b'q')
+        .power_off()
+        .kernel();
+    let mut vm = ravelin();
+    vm.args([
+        "run",
+        "--name",
+        "web",
+        "--image",
+        "registry.example/app:1",
+        "--kernel",
+    ])
+    .arg(kernel.path());
+    let mut vm = vm
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 5];
+    vm.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+    let outdated = || stdout(&ravelin().args(["ps", "--outdated"]).output().unwrap());
+    now("sha256:0123");
+    assert!(!outdated().contains("web"));
+    now("sha256:4567");
+    let text = outdated();
+    assert!(
+        text.contains("web") && text.contains("sha256:0123"),
+        "{text}"
+    );
+    vm.stdin.take().unwrap().write_all(b"q").unwrap();
+    assert!(vm.wait().unwrap().success());
 }
