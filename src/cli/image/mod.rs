@@ -28,12 +28,11 @@ const IMAGE: &str = "Image";
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Args {
-    /// Boot a container image in place of a disk: an archive, an OCI layout, or a reference as in
-    /// registry.example/app:1. The command behind -- takes the place of the image's
+    /// Boot a container image: an archive, an OCI layout, or a reference as in registry.example/app:1
     #[arg(long, value_name = "IMAGE", help_heading = IMAGE, conflicts_with_all = ["root", "config", "print_config"])]
     pub(crate) image: Option<String>,
     /// When a registry is asked for the image
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing, requires = "image", help_heading = IMAGE)]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Missing, hide_short_help = true, requires = "image", help_heading = IMAGE)]
     pull: When,
     /// A variable of the container, NAME=VALUE; may be given again
     #[arg(short, long, value_name = "NAME=VALUE", action = ArgAction::Append, requires = "image", help_heading = IMAGE)]
@@ -45,13 +44,13 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR", requires = "image", help_heading = IMAGE)]
     workdir: Option<String>,
     /// A program in place of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM", requires = "image", help_heading = IMAGE)]
+    #[arg(long, value_name = "PROGRAM", hide_short_help = true, requires = "image", help_heading = IMAGE)]
     entrypoint: Option<String>,
     /// A copy of a file or directory of this host in the container, read-only; also -v SRC:DST; may be given again
     #[arg(long, value_name = "SRC:DST[:ro]", action = ArgAction::Append, value_parser = Volume::parse, requires = "image", help_heading = IMAGE)]
     volume: Vec<Volume>,
     /// The initial RAM disk with ravelin's agent [default: agent in /etc/ravelin/config.toml]
-    #[arg(long, value_name = "FILE", requires = "image", help_heading = IMAGE)]
+    #[arg(long, value_name = "FILE", hide_short_help = true, requires = "image", help_heading = IMAGE)]
     agent: Option<PathBuf>,
     /// What was made of the image, for the process that boots it
     #[arg(long, value_name = "JSON", hide = true, requires = "image", value_parser = Made::parse)]

@@ -125,6 +125,7 @@ Examples:
   ravelin run --kernel bzImage --initrd initrd.img --mem 1G --cpus 2
   ravelin run --kernel vmlinux --root disk.ext4,ro -- uname -a
   ravelin run --config vm.json --net tap=tap0
+  ravelin run --image app.tar -v ./conf:/etc/app -- serve
 
 The whole story, with what each option means: ravelin run --help";
 
