@@ -130,3 +130,13 @@ pub(crate) fn run(kernel: &str, cases: &[&Case]) {
     });
     assert!(guest.ravelin.wait().unwrap().success());
 }
+
+/// A file of the kit.
+pub(crate) fn file(name: &str) -> PathBuf {
+    kit()[name].clone()
+}
+
+/// The ravelin that is tested.
+pub(crate) fn command() -> Command {
+    Command::new(ravelin().unwrap())
+}

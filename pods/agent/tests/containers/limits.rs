@@ -1,6 +1,6 @@
 //! What a guest's cgroups hold a container to.
 
-use protocol::api::{Empty, StatsReply, UpdateRequest};
+use protocol::api::{Empty, Interface, SetupRequest, StatsReply, UpdateRequest};
 use serde_json::json;
 
 use crate::client::{Caller, container, named, patient, said};
@@ -128,6 +128,29 @@ pub(crate) async fn figures_are_such_as_can_be(caller: Caller) {
         .pids;
     assert!(!pids.is_empty(), "{pids:?}");
     caller.remove("c", "").await.unwrap();
+}
+
+pub(crate) async fn the_guest_is_as_its_host_describes_it(caller: Caller) {
+    let mut request = SetupRequest::new();
+    request.hostname = "pod-1".into();
+    request.resolv_conf = "nameserver 10.0.0.1\n".into();
+    request.sysctls = [("net.ipv4.ip_forward".into(), "1".into())].into();
+    request.time_ns = 2_000_000_000_000_000_000;
+    caller.agent.setup(patient(), &request).await.unwrap();
+    let script = "cat /proc/sys/net/ipv4/ip_forward /etc/resolv.conf; date -u +%Y; hostname";
+    let mut spec = container(script);
+    spec["hostname"] = "".into();
+    let mounts = spec["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/etc/resolv.conf", "type": "bind",
+        "source": "/run/ravelin/files/resolv.conf", "options": ["bind", "ro"]}));
+    let ended = caller.run("c", &spec, b"").await;
+    assert_eq!(ended.text(), "1\nnameserver 10.0.0.1\n2033\npod-1\n");
+    let mut interface = Interface::new();
+    interface.name = "eth0".into();
+    interface.mac = "aa:fc:00:00:00:99".into();
+    request.interfaces = vec![interface];
+    let sentence = said(caller.agent.setup(patient(), &request).await);
+    assert!(sentence.contains("no interface"), "{sentence}");
 }
 
 pub(crate) async fn every_process_gets_a_signal_for_all(caller: Caller) {

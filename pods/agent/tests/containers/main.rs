@@ -4,6 +4,7 @@
 //! machine can boot one and the guest kit has `agent.cpio`. What cannot run says so, and is counted as ignored.
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
+mod alone;
 mod basics;
 mod client;
 mod guest;
@@ -105,6 +106,7 @@ const LIMITED: &[Case] = cases! {
         a_pause_stops_all_and_a_resume_lets_them_go_on,
         limits_of_a_container_that_runs_are_changed,
         figures_are_such_as_can_be,
+        the_guest_is_as_its_host_describes_it,
         every_process_gets_a_signal_for_all,
         a_disk_of_the_guest_is_not_read,
         a_container_sees_its_own_cgroup_alone,
@@ -165,5 +167,26 @@ fn main() -> ExitCode {
     );
     let brief = every().filter(|case| BRIEF.contains(&case.name)).collect();
     in_guest("with_the_stock_kernel", "vmlinux", brief);
+    let alone: [(&str, fn()); 3] = [
+        (
+            "what_it_prints_is_all_that_is_printed",
+            alone::what_it_prints_is_all_that_is_printed,
+        ),
+        (
+            "with_a_terminal_it_has_one_of_its_own",
+            alone::with_a_terminal_it_has_one_of_its_own,
+        ),
+        (
+            "what_cannot_be_run_is_said_and_has_a_status",
+            alone::what_cannot_be_run_is_said_and_has_a_status,
+        ),
+    ];
+    for (name, body) in alone {
+        let trial = Trial::test(format!("guest::alone::{name}"), move || {
+            body();
+            Ok(())
+        });
+        trials.push(trial.with_ignored_flag(no_guest.is_some()));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
