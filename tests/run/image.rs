@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -71,8 +71,16 @@ impl Place {
     }
 
     fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
+        self.run_with(Stdio::null(), arguments)
+    }
+
+    fn run_with<S: AsRef<OsStr>>(
+        &self,
+        stdin: Stdio,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Output {
         let mut command = Command::new(self.path("ravelin"));
-        command.arg("run").args(arguments).stdin(Stdio::null());
+        command.arg("run").args(arguments).stdin(stdin);
         command.env("PATH", "/usr/bin:/bin").output().unwrap()
     }
 }
@@ -108,6 +116,19 @@ fn the_container_is_booted_like_any_guest() {
     assert_eq!(stdout(&output), "here\n");
     let called = "resolve --hold --pull missing --env=A=1 --user=web --image=registry.example/app:1 -- cmd -x";
     assert_eq!(place.called(), called);
+}
+
+#[test]
+fn a_pipe_that_no_container_reads_is_spoken_of() {
+    let place = Place::with_image();
+    let (pipe, _writer) = std::io::pipe().unwrap();
+    let image = ["--image", "registry.example/app:1"];
+    let output = place.run_with(pipe.into(), image);
+    assert!(
+        stderr(&output).contains("what stands on stdin is not passed on"),
+        "{output:?}"
+    );
+    assert!(!stderr(&place.run(image)).contains("stdin"));
 }
 
 #[test]
@@ -191,7 +212,7 @@ fn a_vm_whose_image_means_something_newer_is_outdated() {
     ])
     .arg(kernel.path());
     let mut vm = vm
-        .stdin(Stdio::piped())
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -207,6 +228,6 @@ fn a_vm_whose_image_means_something_newer_is_outdated() {
         text.contains("web") && text.contains("sha256:0123"),
         "{text}"
     );
-    vm.stdin.take().unwrap().write_all(b"q").unwrap();
-    assert!(vm.wait().unwrap().success());
+    vm.kill().unwrap();
+    vm.wait().unwrap();
 }

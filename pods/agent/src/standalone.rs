@@ -84,7 +84,8 @@ async fn start(pod: &Pod, config: &Path) -> Result<Arc<Process>, Failure> {
                 is_read_only,
             },
             wanted: Wanted {
-                stdin: true,
+                // A serial port has no end, and drops what nobody reads in time: no way for a pipe.
+                stdin: terminal,
                 stdout: true,
                 stderr: !terminal,
                 terminal,
@@ -100,8 +101,8 @@ async fn start(pod: &Pod, config: &Path) -> Result<Arc<Process>, Failure> {
     Ok(process)
 }
 
-/// Joins the container's streams and the console. With a terminal in the container the console is a wire; without, its
-/// lines are edited and its end is ^D, as for any command.
+/// Joins the container's streams and the console. With a terminal in the container the console is a wire; without, the
+/// container has no input.
 fn connect(process: &Process, terminal: bool) -> io::Result<()> {
     let tty = console()?;
     if terminal {
@@ -110,11 +111,8 @@ fn connect(process: &Process, terminal: bool) -> io::Result<()> {
         tcsetattr(&tty, OptionalActions::Now, &attributes)?;
     }
     drop(tty);
-    let mut kinds = vec![Kind::Stdin, Kind::Stdout];
-    if !terminal {
-        kinds.push(Kind::Stderr);
-    }
-    for kind in kinds {
+    let other = if terminal { Kind::Stdin } else { Kind::Stderr };
+    for kind in [Kind::Stdout, other] {
         process.streams().connect(kind, Pollable::new(console()?)?);
     }
     Ok(())

@@ -3,13 +3,13 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FileType, FlockOperation, OFlags, flock, fstat};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::json;
 
@@ -44,6 +44,11 @@ pub(crate) fn boot(
     let has_terminal = around.on_console && io::stdin().is_terminal() && io::stdout().is_terminal();
     let term = env::var("TERM").unwrap_or_else(|_| "xterm".into());
     let terminal = has_terminal.then_some(&*term);
+    if !around.quiet && !has_terminal && is_lost(io::stdin()) {
+        eprintln!(
+            "ravelin: a container's input is a terminal or nothing: what stands on stdin is not passed on; files are, by -v"
+        );
+    }
     let (answer, holder) = program::resolve(args, image, terminal, around.quiet, around.command)?;
     let disk = hold(&answer.disk)?;
     holder.release();
@@ -76,6 +81,12 @@ pub(crate) fn boot(
         "ravelin cannot start itself anew: {}",
         command.exec()
     )))
+}
+
+/// Whether somebody may have meant this for the container: a pipe, or a file.
+fn is_lost(stdin: impl AsFd) -> bool {
+    let kind = fstat(stdin).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    matches!(kind, Ok(FileType::Fifo | FileType::RegularFile))
 }
 
 /// The disk, locked against removal.

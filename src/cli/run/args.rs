@@ -192,6 +192,12 @@ impl Args {
         self.name.clone().unwrap_or_else(unnamed)
     }
 
+    /// Whether the guest hears what stands on stdin: a container of an image does from a terminal only.
+    pub(super) fn has_input(&self) -> bool {
+        let made = self.image.made.as_ref();
+        self.console == Console::Tty && made.is_none_or(|made| made.has_terminal)
+    }
+
     /// How the process is confined, which is in a cell or not.
     pub(super) fn sandbox(&self, in_cell: bool) -> Sandbox {
         Sandbox {

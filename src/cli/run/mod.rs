@@ -81,7 +81,7 @@ fn charge(args: &Args, walls: WallSet) -> Charge {
     let socket = args.api_sock.as_deref().map(owner);
     Charge {
         socket: socket.map(|socket| (socket.listen, socket.mode)),
-        has_input: args.console == Console::Tty,
+        has_input: args.has_input(),
         speaker: args.name.clone(),
         ..args.jail.charge(args.id(), walls, args.quiet)
     }
@@ -103,7 +103,7 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     let surroundings = Surroundings {
         sink: sink(&args.console)?,
         sinks,
-        has_input: args.console == Console::Tty,
+        has_input: args.has_input(),
         // Before the first thread starts: the threads inherit which signals wait for the event loop.
         signals: Signals::take().map_err(Failure::run)?,
         progress: Progress::new(!args.quiet),
