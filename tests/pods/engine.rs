@@ -86,7 +86,9 @@ impl Engine {
                 .unwrap_or_else(|| panic!("the guest kit has no {name}: run tools/guest all"))
         };
         let config = format!(
-            "ravelin = {:?}\nkernel = {:?}\nagent = {:?}\ncache = {:?}\n{more}\n",
+            // In the testbed everything is ten times slower, and stands still for seconds at times.
+            "start_seconds = 150\nanswer_seconds = 60\n\
+             ravelin = {:?}\nkernel = {:?}\nagent = {:?}\ncache = {:?}\n{more}\n",
             ravelin(),
             file("vmlinux-trimmed"),
             file("agent.cpio"),
