@@ -49,15 +49,24 @@ impl Note {
     }
 }
 
+/// How often a directory is made whose parent another shim removes meanwhile, each for a container of its own.
+const TRIES: u32 = 100;
+
 /// A directory for its owner alone, with those above it.
 ///
 /// # Errors
 /// What the kernel refuses.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
+    let make = || {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(path)
+    };
+    let is_lost = |made: &io::Result<()>| matches!(made, Err(error) if error.kind() == io::ErrorKind::NotFound);
+    // The last that leaves removes the directory of all, and another one may be about to come.
+    let mut tries = (0..TRIES).map(|_| make());
+    tries
+        .find(|made| !is_lost(made))
+        .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
 }
 
 /// The container's `config.json`.
@@ -87,6 +96,24 @@ pub(crate) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_made_while_others_remove_the_one_above_it() {
+        let root = tempfile::tempdir().unwrap();
+        let above = root.path().join("pods");
+        let come_and_go = |name: &str| {
+            for _ in 0..1000 {
+                make_directory(&above.join(name)).unwrap();
+                fs::remove_dir(above.join(name)).unwrap();
+                // It stays while the other one is in it.
+                let _ = fs::remove_dir(&above);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| come_and_go("one"));
+            scope.spawn(|| come_and_go("two"));
+        });
+    }
 
     #[test]
     fn a_note_reads_back_the_same() {
