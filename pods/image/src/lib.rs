@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod cache;
+pub mod config;
 pub mod digest;
 pub mod directory;
 pub mod erofs;

@@ -8,7 +8,6 @@ mod agent;
 mod arguments;
 mod bundle;
 mod cgroup;
-mod config;
 mod delete;
 mod events;
 mod files;

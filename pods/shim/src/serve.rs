@@ -14,11 +14,11 @@ use ttrpc::asynchronous::Server;
 use ttrpc::asynchronous::transport::Listener;
 
 use crate::arguments::Arguments;
-use crate::config::Config;
 use crate::events::Events;
 use crate::pod::Pod;
 use crate::service::Service;
 use crate::{Failure, address, journal};
+use image::config::Config;
 
 /// Where containerd takes events, in the environment.
 const EVENTS: &str = "TTRPC_ADDRESS";

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::accounts::Accounts;
+use crate::config::Config;
 use crate::directory::{self, DirectoryError};
 use crate::erofs;
 use crate::limits::Limits;
@@ -122,14 +123,14 @@ impl Cache {
         Ok(cache)
     }
 
-    /// The place for caches of whoever calls: `images` in `$RAVELIN_CACHE`, or `/var/lib/ravelin/images` for root, or
+    /// The place for caches of whoever calls: `images` in `$RAVELIN_CACHE`, or the configuration's for root, or
     /// `ravelin/images` in the user's own cache directory.
-    pub fn place() -> PathBuf {
+    pub fn place(config: &Config) -> PathBuf {
         if let Some(place) = std::env::var_os("RAVELIN_CACHE").filter(|place| !place.is_empty()) {
             return Path::new(&place).join("images");
         }
         if rustix::process::geteuid().is_root() {
-            return "/var/lib/ravelin/images".into();
+            return config.cache.clone();
         }
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));

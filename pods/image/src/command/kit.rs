@@ -4,40 +4,33 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use image::config::Config;
 
-/// The configuration, unless the environment names another one, and where things are if it does not say.
-const FILE: &str = "/etc/ravelin/config.toml";
-const VARIABLE: &str = "RAVELIN_CONFIG";
-const KERNEL: &str = "/usr/local/share/ravelin/vmlinux";
-const AGENT: &str = "/usr/local/share/ravelin/agent.cpio";
 /// A file of the guest kit's (`tools/guest all --json`), for tests and first tries.
 const KIT: &str = "RAVELIN_KIT";
 
 /// A kernel and an agent, if they are anywhere.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Kit {
     pub(super) kernel: Option<PathBuf>,
     pub(super) agent: Option<PathBuf>,
 }
 
 impl Kit {
-    /// Those of the guest kit that the environment names; or of the configuration; or where they usually are.
-    pub(super) fn find() -> Self {
-        let file = env::var_os(VARIABLE).map_or_else(|| FILE.into(), PathBuf::from);
-        let configured = fs::read_to_string(file)
-            .ok()
-            .and_then(|text| toml::from_str(&text).ok());
-        let configured: Self = configured.unwrap_or_default();
+    /// Those of the guest kit that the environment names, or of the configuration. Where nobody has named one, the usual
+    /// place may be empty.
+    pub(super) fn find(config: &Config) -> Self {
         let kit = env::var_os(KIT)
             .and_then(|path| fs::read(path).ok())
             .map(|text| Self::of_guest_kit(&text));
         let kit = kit.unwrap_or_default();
-        let usual = |path: &str| Some(PathBuf::from(path)).filter(|path| path.is_file());
+        let usual = Config::default();
+        let there = |path: &Path, usual: &Path| {
+            Some(path.to_owned()).filter(|path| path != usual || path.is_file())
+        };
         Self {
-            kernel: kit.kernel.or(configured.kernel).or_else(|| usual(KERNEL)),
-            agent: kit.agent.or(configured.agent).or_else(|| usual(AGENT)),
+            kernel: kit.kernel.or_else(|| there(&config.kernel, &usual.kernel)),
+            agent: kit.agent.or_else(|| there(&config.agent, &usual.agent)),
         }
     }
 
@@ -65,8 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_may_say_more() {
-        let kit: Kit = toml::from_str("kernel = \"/k\"\nvcpus = 2\n").unwrap();
-        assert_eq!(kit.kernel, Some("/k".into()));
+    fn what_is_configured_is_named_also_where_it_is_missing() {
+        let config = Config {
+            kernel: "/nonexistent/k".into(),
+            ..Config::default()
+        };
+        let kit = Kit::find(&config);
+        assert_eq!(kit.kernel, Some("/nonexistent/k".into()));
     }
 }

@@ -11,9 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use image::cache::Cache;
-
-/// Bytes of disks that are kept when nobody says otherwise.
-const SIZE: u64 = 20 << 30;
+use image::config::Config;
 
 /// Container images as disks for microVMs
 #[derive(Parser)]
@@ -22,9 +20,9 @@ struct Cli {
     /// Where disks are kept [default: `images` in $RAVELIN_CACHE; /var/lib/ravelin for root; else ~/.cache/ravelin]
     #[arg(long, value_name = "DIR", global = true)]
     cache: Option<PathBuf>,
-    /// Bytes of disks that are kept; what was not used for longest is removed beyond that
-    #[arg(long, value_name = "BYTES", default_value_t = SIZE, global = true)]
-    keep: u64,
+    /// Bytes of disks that are kept; what was not used for longest is removed beyond that [default: the configuration's]
+    #[arg(long, value_name = "BYTES", global = true)]
+    keep: Option<u64>,
     /// Print JSON
     #[arg(long, global = true)]
     json: bool,
@@ -89,10 +87,12 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let cache = Cache::open(&cli.cache.unwrap_or_else(Cache::place), cli.keep)?;
+    let config = Config::of_this_host()?;
+    let place = cli.cache.unwrap_or_else(|| Cache::place(&config));
+    let cache = Cache::open(&place, cli.keep.unwrap_or(config.cache_mib << 20))?;
     match cli.command {
         Command::Pull(pull) => take::pull(&cache, &pull, cli.json)?,
-        Command::Resolve(resolve) => take::resolve(&cache, &resolve)?,
+        Command::Resolve(resolve) => take::resolve(&cache, &config, &resolve)?,
         Command::Digest(named) => take::digest(&cache, &named.image)?,
         Command::Ls => kept::images(&cache, cli.json)?,
         Command::Rm(several) => return kept::remove(&cache, &several.images),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::{Args, ValueEnum};
 use image::cache::{Cache, Disk, Record};
+use image::config::Config;
 use image::manifest::Image;
 use image::reference::Location;
 use image::runtime::{self, Wishes};
@@ -105,9 +106,9 @@ pub(super) fn pull(cache: &Cache, pull: &Pull, json: bool) -> Result<(), Failure
 }
 
 /// Takes an image and describes its container.
-pub(super) fn resolve(cache: &Cache, resolve: &Resolve) -> Result<(), Failure> {
+pub(super) fn resolve(cache: &Cache, config: &Config, resolve: &Resolve) -> Result<(), Failure> {
     // Before the walls: what is outside of the cache cannot be read then.
-    let kit = Kit::find();
+    let kit = Kit::find(config);
     let taken = take(cache, &resolve.image, resolve.pull, resolve.quiet)?;
     let wishes = Wishes {
         entrypoint: resolve.entrypoint.clone(),

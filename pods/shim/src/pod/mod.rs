@@ -23,13 +23,13 @@ pub(crate) use self::create::Order;
 pub(crate) use self::error::PodError;
 use crate::agent::{Agent, AgentError};
 use crate::arguments::Arguments;
-use crate::config::Config;
 use crate::events::Events;
 use crate::process::{Exit, KILLED, Phase, Process, ended};
 use crate::rootfs::RootDisk;
 use crate::stdio::Paths;
 use crate::vm::Vm;
 use crate::{address, bundle, delete, spec};
+use image::config::Config;
 
 /// What SIGKILL is.
 const SIGKILL: u32 = 9;

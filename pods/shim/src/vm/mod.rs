@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use self::rest::{Rest, RestError};
 use self::size::Size;
 use self::tail::Tail;
-use crate::config::Config;
+use image::config::Config;
 
 /// The guest's parameters: its console is kept for messages, it is quiet, and it ends when it panics.
 const PARAMETERS: &str = "console=ttyS0 reboot=k,panic_warm panic=1 quiet";

@@ -1,7 +1,7 @@
 //! How large a container's VM is.
 
-use crate::config::Config;
 use crate::spec::Limits;
+use image::config::Config;
 
 /// The most and fewest of each.
 const MOST_VCPUS: u64 = 32;

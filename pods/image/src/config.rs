@@ -1,4 +1,5 @@
-//! The shim's configuration: `/etc/ravelin/config.toml`, every key of which may be missing, as may the file.
+//! This host's configuration, of containerd's shim and of `ravelin run --image` alike: `/etc/ravelin/config.toml`, every key of
+//! which may be missing, as may the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,29 +17,29 @@ const MONITOR: &str = "ravelin";
 /// What may be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct Config {
+pub struct Config {
     /// The monitor's program.
-    pub(crate) ravelin: Option<PathBuf>,
+    pub ravelin: Option<PathBuf>,
     /// The guest's kernel.
-    pub(crate) kernel: PathBuf,
+    pub kernel: PathBuf,
     /// The initial RAM disk that the agent is in.
-    pub(crate) agent: PathBuf,
+    pub agent: PathBuf,
     /// Memory of a container that has no limit, MiB.
-    pub(crate) memory_mib: u64,
+    pub memory_mib: u64,
     /// Memory of the guest beside its containers': its kernel and its agent, MiB.
-    pub(crate) overhead_mib: u64,
+    pub overhead_mib: u64,
     /// vCPUs of a container that has no limit.
-    pub(crate) vcpus: u64,
+    pub vcpus: u64,
     /// Where disks that were made of images are kept.
-    pub(crate) cache: PathBuf,
+    pub cache: PathBuf,
     /// How large they may be together, MiB.
-    pub(crate) cache_mib: u64,
+    pub cache_mib: u64,
     /// Kernel parameters behind the usual ones.
-    pub(crate) kernel_parameters: String,
+    pub kernel_parameters: String,
     /// How long a guest may take until its agent answers, seconds.
-    pub(crate) start_seconds: u64,
+    pub start_seconds: u64,
     /// How long the agent may take for an answer, seconds.
-    pub(crate) answer_seconds: u64,
+    pub answer_seconds: u64,
 }
 
 impl Default for Config {
@@ -61,7 +62,7 @@ impl Default for Config {
 
 /// A configuration that is none.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ConfigError {
+pub enum ConfigError {
     /// The file is there and cannot be read.
     #[error("the configuration {0} cannot be read: {1}")]
     Read(PathBuf, #[source] io::Error),
@@ -75,7 +76,7 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read or is wrong.
-    pub(crate) fn of_this_host() -> Result<Self, ConfigError> {
+    pub fn of_this_host() -> Result<Self, ConfigError> {
         let named = std::env::var_os(VARIABLE).map(PathBuf::from);
         let is_named = named.is_some();
         let path = named.unwrap_or_else(|| FILE.into());
@@ -93,7 +94,7 @@ impl Config {
     }
 
     /// The monitor's program.
-    pub(crate) fn monitor(&self) -> PathBuf {
+    pub fn monitor(&self) -> PathBuf {
         let beside = || {
             let own = std::env::current_exe().ok()?;
             Some(own.parent()?.join(MONITOR)).filter(|path| path.is_file())
@@ -103,12 +104,12 @@ impl Config {
     }
 
     /// How long a guest may take until its agent answers.
-    pub(crate) fn start_limit(&self) -> Duration {
+    pub fn start_limit(&self) -> Duration {
         Duration::from_secs(self.start_seconds.max(1))
     }
 
     /// How long the agent may take for an answer.
-    pub(crate) fn answer_limit(&self) -> Duration {
+    pub fn answer_limit(&self) -> Duration {
         Duration::from_secs(self.answer_seconds.max(1))
     }
 }
