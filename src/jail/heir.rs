@@ -52,6 +52,7 @@ impl Will {
     }
 }
 
+// SAFETY: the C library defines it, with this type.
 unsafe extern "C" {
     /// The environment, as the C library has it (environ(7)).
     static environ: *const *const c_char;
