@@ -1,6 +1,7 @@
 //! Limits, figures, and standing still.
 
 use std::io::{BufRead, BufReader};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -26,17 +27,20 @@ fn who_wants_more_memory_than_it_may_have_is_killed_and_an_event_says_why() {
         "{output:?}\n{}",
         engine.log()
     );
-    thread::sleep(Duration::from_secs(1));
+    let (heard, hearing) = mpsc::channel();
+    let lines = BufReader::new(events.stdout.take().unwrap()).lines();
+    let listening = thread::spawn(move || {
+        let mut lines = lines.map_while(Result::ok);
+        if lines.any(|line| line.contains("/tasks/oom") && line.contains("hog")) {
+            heard.send(()).unwrap();
+        }
+    });
+    // It may come after the command's end.
+    let heard = hearing.recv_timeout(Duration::from_secs(30));
     events.kill().unwrap();
-    let mut lines = BufReader::new(events.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    assert!(
-        lines.any(|line| line.contains("/tasks/oom") && line.contains("hog")),
-        "{}",
-        engine.log()
-    );
-    let _ = events.wait();
+    events.wait().unwrap();
+    listening.join().unwrap();
+    assert!(heard.is_ok(), "{}", engine.log());
 }
 
 fn a_quota_of_processor_time_holds() {
@@ -51,7 +55,7 @@ fn a_quota_of_processor_time_holds() {
             .or_else(|| metric(&engine, "busy", "cpu.usage_usec"))
             .unwrap()
     };
-    thread::sleep(Duration::from_secs(1));
+    // A rate is over a time: nothing is waited for.
     let (before, at) = (used(), std::time::Instant::now());
     thread::sleep(Duration::from_secs(5));
     let spent = (used() - before) as f64 / 1e6 / at.elapsed().as_secs_f64();
