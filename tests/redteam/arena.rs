@@ -36,13 +36,15 @@ const PREPARE: &str = "mount -t tmpfs -o mode=1777 tmpfs /mnt && ip link set lo 
 pub(crate) enum User {
     Root,
     Ordinary,
+    /// containerd's shim, as root.
+    Shim,
 }
 
 impl User {
     /// Its number, and its group's.
     pub(crate) fn id(self) -> u32 {
         match self {
-            Self::Root => 0,
+            Self::Root | Self::Shim => 0,
             Self::Ordinary => NOBODY,
         }
     }
@@ -172,11 +174,16 @@ impl Arena {
         "/mnt/config.json"
     }
 
-    /// A path for a VM's socket.
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// A name that no other VM has.
+    pub(crate) fn name(&self) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Path::new(ARENA).join(format!("{}-{number}.sock", self.mark))
+        format!("{}-{number}", self.mark)
+    }
+
+    /// A path for a VM's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        Path::new(ARENA).join(self.name() + ".sock")
     }
 
     /// The directory of a user's running VMs.

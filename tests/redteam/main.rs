@@ -13,8 +13,8 @@ mod isolated;
 mod manual;
 mod matrix;
 mod monitor;
-
 mod page;
+mod shim;
 #[path = "../support/monitor.rs"]
 mod support;
 mod table;
@@ -111,6 +111,27 @@ fn all_walls_stop_everything() {
         for result in attack_filters(arena, User::Root, &[]) {
             assert!(result.is_stopped(), "{result:?}");
         }
+    });
+}
+
+#[test]
+fn the_walls_of_a_monitor_that_containerds_shim_has_started_stop_everything() {
+    if shim::program().is_none() {
+        let required = std::env::var("RAVELIN_GUESTS").is_ok_and(|value| value == "required");
+        assert!(!required, "containerd's shim is not built");
+        eprintln!("SKIPPED: containerd's shim is not built: cargo build -p shim");
+        return;
+    }
+    attacking(|arena| {
+        for result in attack_filters(arena, User::Shim, &[]) {
+            assert!(result.is_stopped(), "{result:?}");
+        }
+        let nothing = attack(arena, User::Root, &flags(&NOTHING));
+        let possible = baseline(&nothing);
+        let others = attack(arena, User::Shim, &flags(&NO_FILTERS));
+        check("a shim's other walls", &others, &possible, |row| {
+            !row.walls.is_empty()
+        });
     });
 }
 

@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::arena::{Arena, User};
 use crate::page::{Outcome, Page};
+use crate::shim::Shim;
 use crate::support::monitor_of;
 
 /// Longer than any attack takes.
@@ -42,11 +43,20 @@ impl Role {
     }
 }
 
+/// Who has started a monitor.
+#[derive(Debug)]
+enum Starter {
+    /// The test: this is the warden, or the monitor where there is no jail.
+    Test(Child),
+    Shim {
+        _held: Shim,
+    },
+}
+
 /// A monitor with one vCPU, a disk and a socket, whose guest waits for ever. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    /// What was started: the warden, or the monitor where there is no jail.
-    first: Child,
+    starter: Starter,
     pid: u32,
     process: OwnedFd,
     page: Page,
@@ -55,8 +65,12 @@ pub(crate) struct Monitor {
 
 impl Monitor {
     pub(crate) fn start(arena: &Arena, user: User, flags: &[&str]) -> Self {
-        let socket = arena.socket();
-        let page = Page::new();
+        let (page, socket) = (Page::new(), arena.socket());
+        if user == User::Shim {
+            let shim = Shim::start(arena, flags, &page);
+            let pid = shim.monitor();
+            return Self::new(Starter::Shim { _held: shim }, pid, page, socket);
+        }
         let mut command = Command::new(arena.program());
         command
             .args(["api", "--api-sock"])
@@ -81,9 +95,13 @@ impl Monitor {
         }
         let jailed = monitor_of(first.id());
         let pid = jailed.unwrap_or_else(|| first.id());
+        Self::new(Starter::Test(first), pid, page, socket)
+    }
+
+    fn new(starter: Starter, pid: u32, page: Page, socket: PathBuf) -> Self {
         let process = pidfd_open(process(pid), PidfdFlags::empty()).unwrap();
         Self {
-            first,
+            starter,
             pid,
             process,
             page,
@@ -141,7 +159,11 @@ impl Monitor {
 
     /// The signal that has ended it, as whoever has started it tells.
     fn signal(&mut self) -> i32 {
-        let status = self.first.wait().unwrap();
+        let first = match &mut self.starter {
+            Starter::Test(first) => first,
+            Starter::Shim { .. } => return Shim::signal(&self.page),
+        };
+        let status = first.wait().unwrap();
         let told = status.code().map(|code| code - 128);
         status.signal().or(told).unwrap()
     }
@@ -183,7 +205,9 @@ impl Drop for Monitor {
     fn drop(&mut self) {
         // Whoever has started it clears up.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
-        let _ = self.first.wait();
+        if let Starter::Test(first) = &mut self.starter {
+            let _ = first.wait();
+        }
         let _ = fs::remove_file(&self.socket);
     }
 }
