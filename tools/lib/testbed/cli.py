@@ -23,6 +23,9 @@ It installs what is missing, builds its images once (about a minute), comes up i
 itself after {host.IDLE_MINUTES} minutes without a command. Each checkout has its own; commands may run side by side.
 """
 
+# Which of the tests that run side by side this is, from 0 (cargo-nextest).
+SLOT = "NEXTEST_TEST_GLOBAL_SLOT"
+
 EXAMPLES = """\
 examples:
   tools/testbed run -- target/x86_64-unknown-linux-gnu/release/ravelin doctor
@@ -69,10 +72,15 @@ def parser():
         help="run the command again, N times at most, when the testbed was lost while it ran; what it read is not read again",
     )
     run.add_argument("--again-log", metavar="FILE", help="add a line to this file for each time it is run again")
+    run.add_argument(
+        "--each-slot",
+        action="store_true",
+        help="one testbed for each of cargo-nextest's slots, so that tests meet nothing of each other [$NEXTEST_TEST_GLOBAL_SLOT]",
+    )
     run.add_argument("--tty", action="store_true", help="give the command a terminal")
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="the command and its words")
     verbs.add_parser("shell", parents=[machine], help="a shell in it, on this terminal; brings it up first")
-    down = verbs.add_parser("down", parents=[named], help="end it at once")
+    down = verbs.add_parser("down", parents=[named], help="end it, and those of further slots, at once")
     down.add_argument("--all", action="store_true", help="end every testbed of this user")
     down.add_argument("--unused", action="store_true", help="but not while a command runs in it")
     verbs.add_parser("status", parents=[named], help="whether it is up, and which others are; exit status 0 when it is")
@@ -84,7 +92,7 @@ def machine_flags(named):
     flags = argparse.ArgumentParser(add_help=False, parents=[named])
     flags.add_argument("--share", action="append", default=[], metavar="DIR", help="share one more folder")
     flags.add_argument("--memory", type=whole, metavar="MIB", help="its memory [8192]; used as it is touched")
-    flags.add_argument("--cpus", type=whole, metavar="N", help="its processors [2]")
+    flags.add_argument("--cpus", type=whole, metavar="N", help="its processors [1]; with more, the emulation loses a guest now and then")
     flags.add_argument("--idle", type=whole, metavar="MINUTES", help="ends after so long without a command [15]")
     modules = sorted(command.SECURITY_WORDS)
     flags.add_argument("--security", choices=modules, help="its security module [apparmor]; selinux starts permissive")
@@ -125,6 +133,8 @@ def run(testbed, arguments):
     if not words:
         sys.stderr.write("tools/testbed: no command was given; expected tools/testbed run -- COMMAND ...\n")
         return 2
+    if arguments.each_slot:
+        testbed = Testbed(host.slot_name(testbed.name, os.environ.get(SLOT, "")))
     for left in range(arguments.again, -1, -1):
         try:
             return execute(testbed, arguments, words, arguments.cwd, arguments.env, arguments.timeout, arguments.tty)
@@ -179,10 +189,10 @@ def note_again(arguments, words, lost):
 
 
 def down(testbed, arguments):
-    for one in map(Testbed, host.names() if arguments.all else [testbed.name]):
+    for one in map(Testbed, host.names() if arguments.all else host.family(testbed.name)):
         if arguments.unused and one.in_use():
             sys.stderr.write(f"the testbed {one.name} is in use and stays up\n")
-        elif not one.down() and not arguments.all:
+        elif not one.down() and one.name == testbed.name and not arguments.all:
             sys.stderr.write(f"the testbed {one.name} is not up\n")
     return 0
 
@@ -206,8 +216,9 @@ def describe(testbed, state):
 
 
 def log(testbed, _):
-    sys.stdout.write(testbed.lost())
-    sys.stdout.write(testbed.said())
+    for one in map(Testbed, host.family(testbed.name)):
+        sys.stdout.write(one.lost())
+        sys.stdout.write(one.said())
     return 0
 
 

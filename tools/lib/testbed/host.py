@@ -36,7 +36,8 @@ IDLE_MINUTES = 15
 # How much of each log is kept of a machine that was lost.
 LOST_CHARACTERS = 20_000
 MEMORY_MIB = 8192
-CPUS = 2
+# One: what QEMU emulates goes wrong where two processors run code that one of them rewrites.
+CPUS = 1
 SECURITY = "apparmor"
 
 
@@ -258,9 +259,20 @@ def default_name():
     return f"{word}-{digest(ROOT)[:6]}"
 
 
+def slot_name(name, slot):
+    """The testbed of one of a test runner's slots, which count from 0: the first one's is the one without a number."""
+    return name if slot in ("", "0") else f"{name}-{slot}"
+
+
 def names():
     """The testbeds of this user, up or not."""
     return sorted(os.listdir(cache_dir("testbed")))
+
+
+def family(name):
+    """A testbed and those of further slots, up or not."""
+    others = (one for one in names() if one.startswith(f"{name}-") and one.removeprefix(f"{name}-").isdigit())
+    return [name, *others]
 
 
 def free_port():

@@ -131,6 +131,13 @@ class Locks(unittest.TestCase):
             with self.assertRaises(common.Failure), self.testbed.lease(host.Wish(memory=512)):
                 pass
 
+    def test_each_slot_has_a_testbed_and_all_of_them_are_a_family(self):
+        slots = [host.slot_name("one", slot) for slot in ("", "0", "1", "12")]
+        self.assertEqual(slots, ["one", "one", "one-1", "one-12"])
+        for name in ("one-1", "one-12", "one-more", "two"):
+            host.Testbed(name)
+        self.assertEqual(host.family("one"), ["one", "one-1", "one-12"])
+
     def test_only_its_user_reads_a_testbeds_folder(self):
         self.testbed.clear()
         self.testbed.write_token("secret")
@@ -297,6 +304,17 @@ class CommandLine(unittest.TestCase):
             self.assertEqual(cli.parser().parse_args(words).name, "x")
         with mock.patch.dict(os.environ, {"RAVELIN_TESTBED": "mine"}):
             self.assertEqual(cli.parser().parse_args(["down"]).name, "mine")
+
+    def test_a_command_of_a_slot_runs_in_that_slots_testbed(self):
+        used = []
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            mock.patch.dict(os.environ, {"RAVELIN_CACHE": folder, "NEXTEST_TEST_GLOBAL_SLOT": "1"}),
+            mock.patch.object(cli, "execute", lambda testbed, *_: used.append(testbed.name)),
+        ):
+            for words in (["--each-slot", "ls"], ["ls"]):
+                cli.main(["--name", "x", "run", *words])
+        self.assertEqual(used, ["x-1", "x"])
 
     def test_sizes_and_times_are_positive(self):
         for check, text in ((cli.whole, "0"), (cli.whole, "1.5"), (cli.positive, "-1"), (cli.positive, "nan")):
