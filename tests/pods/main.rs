@@ -14,9 +14,14 @@
 mod cleanup;
 mod ends;
 mod engine;
+mod kills;
 mod limits;
 mod run;
 mod streams;
+mod traces;
+#[path = "../support/ttrpc.rs"]
+mod ttrpc;
+mod update;
 
 use std::process::ExitCode;
 
@@ -40,7 +45,9 @@ fn main() -> ExitCode {
         run::TESTS,
         streams::TESTS,
         limits::TESTS,
+        update::TESTS,
         ends::TESTS,
+        kills::TESTS,
         cleanup::TESTS,
     ];
     let trials = all.iter().copied().flatten().map(|&(name, body)| {

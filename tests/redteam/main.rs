@@ -18,6 +18,8 @@ mod shim;
 #[path = "../support/monitor.rs"]
 mod support;
 mod table;
+#[path = "../support/ttrpc.rs"]
+mod ttrpc;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::arena::{ARENA, Arena, User};
 use crate::page::Page;
 use crate::support::monitor_of;
+use crate::ttrpc::{field, request};
 
 /// Longer than a start takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -163,24 +164,8 @@ fn configure(bundle: &Path, program: &Path, flags: &[&str], [page, end]: &[Owned
     fs::write(bundle.join("config.toml"), config).unwrap();
 }
 
-/// containerd's call for a container, as ttrpc: a header of length, stream, kind (1, a request) and flags, and a message of
-/// service, method and payload.
+/// containerd's call for a container.
 fn create(id: &str, bundle: &Path) -> Vec<u8> {
-    let payload = [field(1, id), field(2, bundle.to_str().unwrap())].concat();
-    let request = [
-        field(1, "containerd.task.v2.Task"),
-        field(2, "Create"),
-        field(3, payload),
-    ];
-    let body = request.concat();
-    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-    [&length[..], &[0, 0, 0, 1], &[1, 0], &body].concat()
-}
-
-/// A field of a protobuf message, of bytes that are fewer than 16,384.
-fn field(number: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
-    let value = value.as_ref();
-    let [low, high, ..] = value.len().to_le_bytes();
-    let length = [low | 0x80, high << 1 | low >> 7];
-    [&[number << 3 | 2], &length[..], value].concat()
+    let payload = [field(1, id), field(2, bundle.to_str().unwrap())];
+    request("Create", payload.concat())
 }
