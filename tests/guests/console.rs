@@ -33,7 +33,7 @@ crate::tests!(
 const ASKS: &str = "echo guest is waiting; read line; echo answer=$line; exit 4";
 
 /// A terminal with a guest on it.
-struct Terminal {
+pub(crate) struct Terminal {
     keyboard: File,
     /// The guest's end, held open so that its settings outlive the guest.
     screen: OwnedFd,
@@ -42,7 +42,7 @@ struct Terminal {
 
 impl Terminal {
     /// Starts a guest on a new terminal and waits for its question.
-    fn with(guest: Guest) -> (Self, Running) {
+    pub(crate) fn with(guest: Guest) -> (Self, Running) {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
@@ -67,11 +67,11 @@ impl Terminal {
         )
     }
 
-    fn press(&mut self, keys: &[u8]) {
+    pub(crate) fn press(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).unwrap();
     }
 
-    fn assert_as_before(&self) {
+    pub(crate) fn assert_as_before(&self) {
         assert_eq!(settings(&self.screen), self.before);
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::console::Terminal;
 use crate::guest::{Guest, ravelin};
 use crate::kit;
 
@@ -16,6 +17,8 @@ crate::tests!(
         a_containers_status_is_ravelins,
         a_file_of_the_host_is_copied_and_cannot_be_written,
         a_vm_of_an_image_is_listed_with_its_digest,
+        what_is_typed_on_a_terminal_reaches_the_container,
+        an_interrupt_key_ends_what_runs_in_the_container,
     ],
 );
 
@@ -109,4 +112,20 @@ fn a_vm_of_an_image_is_listed_with_its_digest() {
         vm["kernel"].as_str().unwrap().ends_with("vmlinux-trimmed"),
         "{vm}"
     );
+}
+
+fn what_is_typed_on_a_terminal_reaches_the_container() {
+    let image = Image::new();
+    let (mut terminal, guest) = Terminal::with(image.guest());
+    terminal.press(b"typed here\r");
+    guest.end().said("answer=typed here").status(4);
+    terminal.assert_as_before();
+}
+
+fn an_interrupt_key_ends_what_runs_in_the_container() {
+    let image = Image::new();
+    let (mut terminal, guest) = Terminal::with(image.guest());
+    terminal.press(b"\x03");
+    guest.end().status(130);
+    terminal.assert_as_before();
 }

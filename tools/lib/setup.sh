@@ -1,7 +1,8 @@
 # Sourced by tools/demo and tools/test: what must be there before anything of ours can run.
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
-[ -t 2 ] || say() { printf '==> %s\n' "$*" >&2; }
+# In a log, with the minutes and seconds so far.
+[ -t 2 ] || say() { printf '==> %d:%02d %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*" >&2; }
 
 fail() {
     printf 'ravelin: %s\n' "$*" >&2

@@ -27,7 +27,7 @@ use self::tail::Tail;
 use image::config::Config;
 
 /// The guest's parameters: its console is kept for messages, it is quiet, and it ends when it panics.
-const PARAMETERS: &str = "console=ttyS0 reboot=k,panic_warm panic=1 quiet";
+const PARAMETERS: &str = "console=ttyS0 reboot=k,panic_warm panic=1 quiet retain_initrd";
 /// How long a VM may take to end when it is asked to end at once.
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long a monitor may take until its socket is there.
