@@ -41,6 +41,12 @@ pub trait Way: fmt::Debug + Send + Sync {
     /// When there is none.
     fn lay_line(&self, path: &Path) -> io::Result<OwnedFd>;
 
+    /// KVM's device, open, and what it answers to `KVM_GET_SUPPORTED_CPUID`: function, index, flags, EAX to EDX each; if
+    /// the other one has asked already.
+    fn kvm(&self) -> Option<(OwnedFd, Vec<[u32; 7]>)> {
+        None
+    }
+
     /// Why this host cannot run guests, as who sees it finds; `None` when nothing stands in the way.
     fn explain(&self) -> Option<String>;
 

@@ -41,7 +41,10 @@ pub(crate) fn examine(target: Option<Subject>, policy: &Policy) -> io::Result<Re
     if let Some(target) = &target {
         let process = Process::new(target.pid);
         seen = look_at(&process, policy)?;
-        files = descriptors::storage(&process, &seen.descriptors);
+        // Whose disks they are only the host's rows tell.
+        if policy.shows(Section::Host) {
+            files = descriptors::storage(&process, &seen.descriptors);
+        }
     }
     if policy.shows(Section::Host) {
         seen.findings.extend(host(&files));
@@ -49,14 +52,22 @@ pub(crate) fn examine(target: Option<Subject>, policy: &Policy) -> io::Result<Re
     Ok(Report::new(target, seen, policy))
 }
 
+/// The numbers of a process's descriptors.
+///
+/// # Errors
+/// When they cannot be listed: by who is not root, or because the process is gone.
+pub(crate) fn descriptor_numbers(pid: u32) -> io::Result<Vec<u32>> {
+    Process::new(pid).numbers("fd")
+}
+
 /// Looks until no thread is there that was not looked at: one that was missed could be the hole.
 fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
     for _ in 0..TRIES {
         let seen = look_once(process, policy)?;
-        let is_known = |thread: &Thread| {
-            thread.in_kernel || seen.threads.iter().any(|known| known.tid == thread.tid)
+        let is_known = |tid: &u32| {
+            seen.threads.iter().any(|known| known.tid == *tid) || threads::in_kernel(process, *tid)
         };
-        if threads::read(process)?.iter().all(is_known) {
+        if process.numbers("task")?.iter().all(is_known) {
             return Ok(seen);
         }
     }

@@ -122,8 +122,16 @@ fn capabilities(fields: &BTreeMap<&str, &str>) -> Option<Capabilities> {
 /// Flags of a thread that the kernel runs for the process: `PF_IO_WORKER`, `PF_USER_WORKER` (Linux `sched.h`).
 const IN_KERNEL: u64 = 0x10 | 0x4000;
 
+/// Whether a thread is the kernel's; one that has ended is nobody's, and as good as that.
+pub(super) fn in_kernel(process: &Process, tid: u32) -> bool {
+    match process.thread(tid).text("stat") {
+        Ok(stat) => is_of_kernel(&stat),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// Whether the text of `/proc/PID/task/TID/stat` (flags: field 9) is that of a thread of the kernel's.
-fn in_kernel(stat: &str) -> bool {
+fn is_of_kernel(stat: &str) -> bool {
     // The name before the parenthesis may itself hold any character; after it comes field 3.
     let after_name = stat.rsplit_once(')').map(|(_, rest)| rest);
     let flags = after_name.and_then(|rest| rest.split_ascii_whitespace().nth(9 - 3));
@@ -148,7 +156,7 @@ pub(super) fn read(process: &Process) -> io::Result<Vec<Thread>> {
             name: name(&status),
             status: Status::parse(&status),
             syscalls: None,
-            in_kernel: thread.text("stat").is_ok_and(|stat| in_kernel(&stat)),
+            in_kernel: thread.text("stat").is_ok_and(|stat| is_of_kernel(&stat)),
         });
     }
     Ok(threads)
@@ -242,11 +250,11 @@ pub(super) mod tests {
 
     #[test]
     fn a_worker_of_the_kernels_is_told_by_its_flags_and_not_by_its_name() {
-        assert!(in_kernel("7 (iou-wrk-6) S 1 2 3 0 -1 4210768 0"));
-        assert!(!in_kernel(
+        assert!(is_of_kernel("7 (iou-wrk-6) S 1 2 3 0 -1 4210768 0"));
+        assert!(!is_of_kernel(
             "7 (iou-wrk) 1 2 3 4 5 16) S 1 2 3 0 -1 4194304 0"
         ));
-        assert!(!in_kernel("7 (x"));
+        assert!(!is_of_kernel("7 (x"));
     }
 
     #[test]

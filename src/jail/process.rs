@@ -204,17 +204,6 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// Waits for the parent's word; false when the parent is gone instead.
-pub(super) fn await_go(parent: &OwnedFd) -> bool {
-    let mut word = [0];
-    loop {
-        match rustix::io::read(parent, &mut word) {
-            Err(Errno::INTR) => {}
-            read => return read == Ok(1),
-        }
-    }
-}
-
 /// Whether the parent is there: it has the other end, and says nothing more.
 pub(super) fn check_alive(parent: &OwnedFd) -> Result<(), JailError> {
     let mut fds = [PollFd::new(parent, PollFlags::IN)];

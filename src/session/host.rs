@@ -76,6 +76,12 @@ impl Host for ProcessHost {
         }
     }
 
+    fn is_complete(&mut self, memory_mib: u64, vcpus: u64) {
+        if let Some(warden) = warden() {
+            warden.is_complete(memory_mib, vcpus);
+        }
+    }
+
     fn bound(&mut self, memory_mib: u64, vcpus: u64) -> Result<(), String> {
         match warden() {
             Some(warden) => warden.bound(memory_mib, vcpus),

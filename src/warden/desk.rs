@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf, absolute};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
+use vmm::kvm::CpuidRow;
 use vmm::open::open_tap;
 use vmm::vsock::{Bound, Operator, bind_at};
 
-use super::check::{self, Expected, Part};
+use super::check::{Expected, Look};
 use super::keeper::Keeper;
 use super::words::{Answer, Ask, Needs, receive, send};
 use crate::jail::cell::Child;
@@ -52,16 +53,20 @@ pub(super) struct Desk<'a> {
     keeper: &'a Keeper,
     entrance: Option<Entrance>,
     ready: Ready,
+    /// KVM's device and what it tells, asked before the monitor does, until it does.
+    kvm: Option<(OwnedFd, Vec<CpuidRow>)>,
     /// The file of the socket that was made for the VM's vsock device.
     bound: Option<Bound>,
     /// Where it calls.
     operator: Option<Operator>,
     /// Whether calls wait, because there were too many.
     is_resting: bool,
+    /// The limits that were set, of which needs, and whether they could be.
+    limits: Option<(Needs, Result<(), String>)>,
     /// How often the host was examined: outside of the VM's limits, so not as often as a guest likes.
     explanations: u32,
-    /// Whether the cell's walls stand, once they were looked at.
-    cell: Option<Result<(), String>>,
+    /// What was looked at, and what for.
+    look: Look,
     /// Whether the guest may run.
     is_sealed: bool,
 }
@@ -73,7 +78,7 @@ impl<'a> Desk<'a> {
         expected: Expected,
         directories: Vec<PathBuf>,
         (home, keeper): (Option<&'a Home>, &'a Keeper),
-        entrance: Option<Entrance>,
+        (entrance, kvm): (Option<Entrance>, Option<(OwnedFd, Vec<CpuidRow>)>),
         ready: Ready,
     ) -> Self {
         let directories = directories.into_iter().filter_map(|path| {
@@ -90,11 +95,13 @@ impl<'a> Desk<'a> {
             keeper,
             entrance,
             ready,
+            kvm,
             bound: None,
             operator: None,
             is_resting: false,
+            limits: None,
             explanations: 0,
-            cell: None,
+            look: Look::default(),
             is_sealed: false,
         }
     }
@@ -135,8 +142,7 @@ impl<'a> Desk<'a> {
         let Ok(Some((ask, _))) = receive::<Ask>(&socket) else {
             return;
         };
-        if let Ask::Look = ask {
-            self.look(child);
+        if self.is_no_question(&ask, child) {
             self.socket = Some(socket);
             return;
         }
@@ -159,6 +165,10 @@ impl<'a> Desk<'a> {
                 (refused(NOT_NAMED), None)
             }
             Ask::Open { path, flags, mode } => opened(self.open(&path, flags, mode)),
+            Ask::Kvm => match self.kvm.take() {
+                Some((device, rows)) if !self.is_sealed => (Answer::Kvm(rows), Some(device)),
+                _ => (refused("KVM was not asked"), None),
+            },
             Ask::Tap { name, mtu } if !self.is_sealed => match open_tap(&name, mtu) {
                 Ok(tap) => (Answer::Done, Some(tap)),
                 Err(error) => (Answer::Refused(error), None),
@@ -186,7 +196,7 @@ impl<'a> Desk<'a> {
             Ask::Endings if !self.is_sealed && vmm::host::await_ending() => (Answer::Done, None),
             Ask::Endings => (refused("no monitor is ending"), None),
             // Not to be answered.
-            Ask::Look => (refused("there is nothing to be told"), None),
+            Ask::Look | Ask::Complete(_) => (refused("there is nothing to be told"), None),
             Ask::Run(_) if self.is_sealed => (refused("the guest runs already"), None),
             Ask::Run(needs) => match self.seal(needs, child) {
                 Ok(()) => (Answer::Done, None),
@@ -213,10 +223,31 @@ impl<'a> Desk<'a> {
         Ok(line)
     }
 
-    /// Looks at the cell, once: a monitor that is its guest's gets nothing done here.
-    fn look(&mut self, child: &Child) {
-        if self.cell.is_none() && !self.is_sealed {
-            self.cell = Some(check::stand(Part::Cell, child.pid, &self.expected));
+    /// Does what has no answer, if it is that. A monitor that is its guest's gets nothing done here.
+    fn is_no_question(&mut self, ask: &Ask, child: &Child) -> bool {
+        match ask {
+            Ask::Look if !self.is_sealed => self.look.at_cell(child.pid, &self.expected),
+            Ask::Complete(needs) if !self.is_sealed => {
+                self.limit(*needs);
+                self.look.at_holdings(child.pid, &self.expected);
+            }
+            Ask::Look | Ask::Complete(_) => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Sets the limits, if they are not set yet.
+    fn limit(&mut self, needs: Needs) {
+        if !matches!(self.limits, Some((of, Ok(()))) if of == needs) {
+            let set = self
+                .home
+                .map(|home| home.limit(needs.memory_mib, needs.vcpus));
+            let set = set.transpose().map(drop);
+            self.limits = Some((
+                needs,
+                set.map_err(|error| format!("the VM's limits cannot be set: {error}")),
+            ));
         }
     }
 
@@ -227,13 +258,9 @@ impl<'a> Desk<'a> {
 
     /// The guest may run, within limits and behind walls that stand.
     fn seal(&mut self, needs: Needs, child: &Child) -> Result<(), String> {
-        if let Some(home) = self.home {
-            let limited = home.limit(needs.memory_mib, needs.vcpus);
-            limited.map_err(|error| format!("the VM's limits cannot be set: {error}"))?;
-        }
-        self.look(child);
-        self.cell.take().transpose()?;
-        check::stand(Part::Threads, child.pid, &self.expected)?;
+        self.limit(needs);
+        self.limits.take().map_or(Ok(()), |(_, set)| set)?;
+        self.look.stands(child.pid, &self.expected)?;
         self.is_sealed = true;
         Ok(())
     }

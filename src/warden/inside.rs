@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
+use vmm::kvm::CpuidRow;
 use vmm::outside::{self, Way};
 
 use super::words::{Answer, Ask, Needs, receive, send};
@@ -132,9 +133,18 @@ impl Warden {
 
     /// Lets the warden look at the cell while nothing else is asked of it.
     pub(crate) fn is_busy(&self) {
+        self.mention(&Ask::Look);
+    }
+
+    /// Lets the warden set the VM's limits and look at what this process holds, while its filters are put on.
+    pub(crate) fn is_complete(&self, memory_mib: u64, vcpus: u64) {
+        self.mention(&Ask::Complete(Needs { memory_mib, vcpus }));
+    }
+
+    /// Says what has no answer. A warden that does not hear it does later what it would do now.
+    fn mention(&self, ask: &Ask) {
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that did not hear it looks later.
-        let _ = send(socket.as_fd(), &Ask::Look, None);
+        let _ = send(socket.as_fd(), ask, None);
     }
 
     fn tell(&self, ask: &Ask) {
@@ -211,6 +221,14 @@ impl Way for Outside {
     fn lay_line(&self, path: &Path) -> io::Result<OwnedFd> {
         let path = path.as_os_str().to_owned();
         warden().ok_or(Errno::ACCESS)?.ask_for(&Ask::Line { path })
+    }
+
+    fn kvm(&self) -> Option<(OwnedFd, Vec<CpuidRow>)> {
+        match warden()?.ask(&Ask::Kvm) {
+            Ok((Answer::Kvm(rows), Some(device))) => Some((device, rows)),
+            // It is asked for by its path then, and heard why not.
+            _ => None,
+        }
     }
 
     fn explain(&self) -> Option<String> {

@@ -24,22 +24,22 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the keeper of what will be made, and of a terminal's settings.
+    /// Starts the keeper of what will be made, which may be cgroups ([`Self::expect`]), and of a terminal's settings.
     ///
     /// # Errors
     /// When the kernel makes no process, or this program cannot be opened.
     pub(super) fn start(
-        site: Option<&Site>,
+        has_cgroups: bool,
         socket: Option<&Path>,
         settings: Option<&Settings>,
     ) -> Result<Self, Failure> {
         let estate = Estate {
-            cgroups: site.into_iter().flat_map(Site::directories).collect(),
+            cgroups: Vec::new(),
             entry: socket.map(Path::to_owned),
             minded: Vec::new(),
             terminal: settings.cloned(),
         };
-        let heir = (!estate.is_empty()).then(|| {
+        let heir = (has_cgroups || !estate.is_empty()).then(|| {
             let kept = settings.map(|_| stdin());
             Heir::start(&program()?, kept.as_slice(), estate.command_line()).map_err(Failure::run)
         });
@@ -49,6 +49,13 @@ impl Keeper {
         })
     }
 
+    /// Has it remove cgroups, which are about to be made.
+    pub(super) fn expect(&self, site: Option<&Site>) {
+        let mut estate = self.estate.borrow_mut();
+        estate.cgroups = site.into_iter().flat_map(Site::directories).collect();
+        self.tell(&estate);
+    }
+
     /// Has it remove a socket's file, which is about to be made, or is this one.
     pub(super) fn mind(&self, path: &Path, file: Option<(u64, u64)>) {
         let mut estate = self.estate.borrow_mut();
@@ -56,6 +63,10 @@ impl Keeper {
             path: path.to_owned(),
             file,
         });
+        self.tell(&estate);
+    }
+
+    fn tell(&self, estate: &Estate) {
         if let Some(heir) = &self.heir {
             heir.change(estate.command_line());
         }

@@ -45,7 +45,7 @@ use self::rights::is_host_root;
 use crate::console::terminal::{self, Settings};
 use crate::failure::Failure;
 use crate::jail::cell::{self, Cell, Child, Wall, WallSet};
-use crate::jail::cgroup::{Home, Site};
+use crate::jail::cgroup::{self, Home, Site};
 use crate::jail::label::{self, Label, Taken};
 use crate::jail::{Ids, Setting};
 use crate::logger;
@@ -97,31 +97,120 @@ pub(crate) struct Charge {
 ///
 /// # Errors
 /// What kept the monitor from being there.
-pub(crate) fn watch(mut charge: Charge) -> Result<ExitCode, Failure> {
+pub(crate) fn watch(charge: Charge) -> Result<ExitCode, Failure> {
     // It cannot fail without a file.
     let _ = logger::init(LevelFilter::Warn, None, charge.speaker.as_deref());
     let settings = terminal::settings();
     let signals = Signals::take().map_err(Failure::run)?;
-    let id = format!("{}.{}", charge.name, std::process::id());
-    let limits = std::mem::take(&mut charge.cgroup_settings);
-    let site = match charge.walls.has(Wall::Cgroup) {
-        true => Site::find(charge.cgroup_parent.as_deref(), &id, limits),
-        false => None,
-    };
     let socket_path = charge.socket.as_ref().and_then(|(listen, _)| match listen {
         Listen::Path(path) => Some(path.clone()),
         Listen::Fd(_) => None,
     });
-    // Before there is anything to clear up.
-    let keeper = Keeper::start(site.as_ref(), socket_path.as_deref(), settings.as_ref())?;
-    let home = make_home(site.as_ref(), &mut charge);
-    let ended =
-        home.and_then(|home| with_home(charge, (home.as_ref(), &keeper), &signals, settings));
+    // Before there is anything to clear up, and before the next exec is to have a label.
+    let keeper = Keeper::start(
+        charge.walls.has(Wall::Cgroup),
+        socket_path.as_deref(),
+        settings.as_ref(),
+    )?;
+    let ended = with_keeper(charge, &keeper, &signals, settings);
+    keeper.dismiss();
+    ended
+}
+
+/// The monitor, and its cgroups, which go after it.
+fn with_keeper(
+    mut charge: Charge,
+    keeper: &Keeper,
+    signals: &Signals,
+    settings: Option<Settings>,
+) -> Result<ExitCode, Failure> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
+    let label = take_label(&charge)?;
+    let cell = cell(&charge, theirs)?;
+    // Its namespaces take the kernel as long as its cgroups do: they are made side by side, unless it is to be born in them.
+    let begun = (!cgroup::are_born_in()).then(|| cell::spawn(&cell));
+    let begun = begun.transpose().map_err(Failure::run)?;
+    let site = site(&mut charge);
+    keeper.expect(site.as_ref());
+    let ended = make_home(site.as_ref(), &mut charge).and_then(|home| {
+        let child = let_go(begun, cell, home.as_ref())?;
+        with_child(
+            charge,
+            child,
+            (ours, label),
+            (home, keeper),
+            signals,
+            settings,
+        )
+    });
     if let Some(site) = &site {
         site.remove();
     }
-    keeper.dismiss();
     ended
+}
+
+/// Where its cgroups are to be.
+fn site(charge: &mut Charge) -> Option<Site> {
+    let id = format!("{}.{}", charge.name, std::process::id());
+    let limits = std::mem::take(&mut charge.cgroup_settings);
+    match charge.walls.has(Wall::Cgroup) {
+        true => Site::find(charge.cgroup_parent.as_deref(), &id, limits),
+        false => None,
+    }
+}
+
+/// Lets the child go into its cgroups; where it has to be born in one, it is made now.
+fn let_go(begun: Option<Child>, mut cell: Cell, home: Option<&Home>) -> Result<Child, Failure> {
+    cell.birthplace = home
+        .map(Home::birthplace)
+        .transpose()
+        .map_err(Failure::run)?
+        .flatten();
+    let child = match begun {
+        Some(child) if cell.birthplace.is_none() => child,
+        _ => cell::spawn(&cell).map_err(Failure::run)?,
+    };
+    let doors = home.map(Home::doors).transpose().map_err(Failure::run)?;
+    child.go(&doors.unwrap_or_default()).map_err(Failure::run)?;
+    Ok(child)
+}
+
+/// The monitor's life.
+fn with_child(
+    charge: Charge,
+    mut child: Child,
+    (ours, label): (OwnedFd, Option<Label>),
+    (home, keeper): (Option<Home>, &Keeper),
+    signals: &Signals,
+    settings: Option<Settings>,
+) -> Result<ExitCode, Failure> {
+    // What the monitor will ask for first, while it comes.
+    let kvm = vmm::kvm::ask_ahead();
+    child.arrived().map_err(Failure::run)?;
+    let entrance = enter_name(charge.name.as_str(), charge.socket, &child)?;
+    let desk = Desk::new(
+        ours,
+        check::Expected {
+            walls: charge.walls,
+            is_watched: charge.is_watched,
+            label,
+        },
+        charge.directories,
+        (home.as_ref(), keeper),
+        (entrance, kvm),
+        charge.ready,
+    );
+    let ended = serve(desk, &child, signals).map_err(Failure::run)?;
+    if let (Some(settings), true) = (settings, ended.was_killed()) {
+        terminal::put_back(&settings);
+    }
+    Ok(ended.tell())
 }
 
 /// The cgroups. A user to whom none were delegated goes without, and hears it.
@@ -158,52 +247,6 @@ fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, F
     Ok(None)
 }
 
-fn with_home(
-    charge: Charge,
-    (home, keeper): (Option<&Home>, &Keeper),
-    signals: &Signals,
-    settings: Option<Settings>,
-) -> Result<ExitCode, Failure> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
-    let cell = cell(&charge, home, theirs)?;
-    let label = take_label(&charge)?;
-    let mut child = cell::spawn(&cell).map_err(Failure::run)?;
-    let started = child.go().map_err(Failure::run);
-    drop(cell);
-    let entrance =
-        match started.and_then(|()| enter_name(charge.name.as_str(), charge.socket, &child)) {
-            Ok(entrance) => entrance,
-            Err(failure) => {
-                child.kill();
-                let _ = ends::reap(&child);
-                return Err(failure);
-            }
-        };
-    let desk = Desk::new(
-        ours,
-        check::Expected {
-            walls: charge.walls,
-            is_watched: charge.is_watched,
-            label,
-        },
-        charge.directories,
-        (home, keeper),
-        entrance,
-        charge.ready,
-    );
-    let ended = serve(desk, &child, signals).map_err(Failure::run)?;
-    if let (Some(settings), true) = (settings, ended.was_killed()) {
-        terminal::put_back(&settings);
-    }
-    Ok(ended.tell())
-}
-
 /// The label that the monitor's exec gives it. A policy without it is named.
 fn take_label(charge: &Charge) -> Result<Option<Label>, Failure> {
     if !charge.walls.has(Wall::Label) {
@@ -232,7 +275,7 @@ fn enter_name(
         .transpose()
 }
 
-fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, Failure> {
+fn cell(charge: &Charge, outside: OwnedFd) -> Result<Cell, Failure> {
     let program = program()?;
     let stdin = (charge.has_input && !terminal::may_be_read())
         .then(|| {
@@ -255,11 +298,7 @@ fn cell(charge: &Charge, home: Option<&Home>, outside: OwnedFd) -> Result<Cell, 
         ids,
         changes_ids: (ids.uid, ids.gid) != (geteuid(), getegid()),
         inner,
-        doors: home
-            .map(Home::doors)
-            .transpose()
-            .map_err(Failure::run)?
-            .unwrap_or_default(),
+        birthplace: None,
         program,
         args: arguments(charge),
         outside,

@@ -13,6 +13,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use vmm::kvm::CpuidRow;
 
 /// The longest packet: a path of 4,096 bytes, each at most 4 long as JSON, and some.
 const LONGEST: usize = 20 << 10;
@@ -26,6 +27,8 @@ pub(crate) enum Ask {
         flags: u32,
         mode: u32,
     },
+    /// KVM's device, with what it tells every machine alike.
+    Kvm,
     /// A tap; an MTU of 0 is the one that it has.
     Tap { name: String, mtu: u16 },
     /// A socket that listens at this path, for the VM's vsock device.
@@ -42,6 +45,9 @@ pub(crate) enum Ask {
     Explain,
     /// To look at the cell meanwhile: no other question comes soon, and this one has no answer.
     Look,
+    /// To set the limits of what a VM needs, and to look at what the monitor holds: everything is open, and every thread
+    /// there. This one has no answer either.
+    Complete(Needs),
     /// To wait for the end of monitors that are just ending.
     Endings,
     /// That the guest may run, with what it needs of the host.
@@ -49,7 +55,7 @@ pub(crate) enum Ask {
 }
 
 /// What a VM needs of the host.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Needs {
     /// Guest memory in MiB.
     pub(crate) memory_mib: u64,
@@ -62,6 +68,8 @@ pub(crate) struct Needs {
 pub(crate) enum Answer {
     /// Done; what was opened lies beside it.
     Done,
+    /// What KVM supports of processors; its device lies beside it.
+    Kvm(Vec<CpuidRow>),
     /// A sentence that was asked for, if there is one.
     Sentence(Option<String>),
     /// An error of the kernel's.

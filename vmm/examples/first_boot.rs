@@ -116,6 +116,7 @@ fn run() -> Result<(), Failure> {
         source,
         &[],
         &vmm::sandbox::Confinement::default(),
+        || {},
     )?;
     eprintln!("first_boot: ready after {:?}", begun.elapsed());
     guest.resume()?;

@@ -183,6 +183,7 @@ fn bench_of(code: &[u8], protocol: BootProtocol, plan: &ChassisPlan) -> Result<B
         source,
         &[],
         &vmm::sandbox::Confinement::default(),
+        || {},
     )?;
     Ok(Bench {
         guest,

@@ -1,9 +1,11 @@
 //! A cell: the jail of one monitor, built around a child process that then becomes the monitor.
 //!
-//! The parent ([`spawn`]) makes the child in its namespaces, writes what the child is mapped to and puts it into its
-//! cgroups; the child ([`enter`]) gives up everything else, step by step, and ends with exec. It opens nothing for the
-//! monitor: that one asks for its files through the socket that it is given, whose other end stays outside.
+//! The parent ([`spawn`]) makes the child in a user namespace, writes what it is mapped to, and makes its cgroups. The
+//! child turns away from the host meanwhile ([`turn_away`]), waits until it is let go with the ways into its cgroups, gives
+//! up everything else, step by step, and ends with exec. It opens nothing for the monitor: that one asks for its files
+//! through the socket that it is given, whose other end stays outside.
 
+mod go;
 mod spawn;
 mod wall;
 
@@ -14,9 +16,9 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::process::{Resource, Signal, set_parent_process_death_signal, setsid};
 use rustix::thread::UnshareFlags;
 
+use self::spawn::SpawnError;
 pub(crate) use self::spawn::{Child, spawn};
 pub(crate) use self::wall::{Wall, WallSet};
-use super::cgroup::Door;
 use super::error::JailError;
 use super::plan::Ids;
 use super::{limits, process, root, walls};
@@ -45,8 +47,8 @@ pub(crate) struct Cell {
     pub(crate) changes_ids: bool,
     /// Who it is inside its user namespace.
     pub(crate) inner: Ids,
-    /// The ways into its cgroups.
-    pub(crate) doors: Vec<Door>,
+    /// The cgroup that it is born in, of version 2.
+    pub(crate) birthplace: Option<OwnedFd>,
     /// The monitor's program.
     pub(crate) program: OwnedFd,
     /// Its command line.
@@ -58,49 +60,43 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    /// The namespaces that the child is made in. That of cgroups comes when it is in its cgroup.
-    fn namespaces(&self) -> UnshareFlags {
-        let all = [
-            (Wall::Root, UnshareFlags::NEWNS),
-            (Wall::Pid, UnshareFlags::NEWPID),
-            (Wall::Net, UnshareFlags::NEWNET),
+    /// The namespaces that the child is made in: it can have them in no other way, or the others only in them.
+    fn of_birth(&self) -> UnshareFlags {
+        self.wanted(&[
             (Wall::User, UnshareFlags::NEWUSER),
+            (Wall::Pid, UnshareFlags::NEWPID),
+        ])
+    }
+
+    /// Those that it makes itself, while its parent has other things to do. That of cgroups comes when it is in its cgroup.
+    fn of_its_own(&self) -> UnshareFlags {
+        self.wanted(&[
+            (Wall::Root, UnshareFlags::NEWNS),
+            (Wall::Net, UnshareFlags::NEWNET),
             (Wall::Ipc, UnshareFlags::NEWIPC),
             (Wall::Uts, UnshareFlags::NEWUTS),
-        ];
-        let wanted = all.into_iter().filter(|(wall, _)| self.walls.has(*wall));
-        wanted.map(|(_, flag)| flag).collect()
+        ])
+    }
+
+    fn wanted(&self, all: &[(Wall, UnshareFlags)]) -> UnshareFlags {
+        let wanted = all.iter().filter(|(wall, _)| self.walls.has(*wall));
+        wanted.map(|(_, flag)| *flag).collect()
     }
 }
 
-/// Gives up, in this order, what the child still has, and becomes the monitor. It returns only when that failed.
+/// The child's first part, which needs nothing of its parent: it turns away from the host.
 ///
-/// The security module's label is the parent's wish already, for the next exec ([`super::label`]): the child has taken it
-/// over with its life.
-///
-/// `parent` is the pipe whose other end only the parent has: it is closed when that one is gone.
-fn enter(cell: &Cell, parent: &OwnedFd) -> JailError {
-    match give_up(cell, parent) {
-        Err(error) => error,
-        Ok(()) => JailError::Exec(process::exec(&cell.program, &cell.args)),
-    }
-}
-
-fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
+/// # Errors
+/// The namespaces by themselves, since their reason is the host's configuration; then any other step.
+fn turn_away(cell: &Cell) -> Result<(), SpawnError> {
     let has = |wall| cell.walls.has(wall);
     // 1. A session of its own: no terminal sends it signals.
     setsid().map_err(|e| JailError::SetSid(e.into()))?;
-    // 2. Its cgroups, those of version 1: it was born in the one of version 2.
-    for door in &cell.doors {
-        if let Door::Tasks(tasks) = door {
-            rustix::io::write(tasks, b"0").map_err(|e| JailError::Wall("cgroup", e.into()))?;
-        }
+    // 2. What the host has is not to be seen: its mounts, network, memory of others, name.
+    let namespaces = cell.of_its_own();
+    if !namespaces.is_empty() {
+        process::unshare(namespaces).map_err(SpawnError::of_namespaces)?;
     }
-    // Its cgroup is the root of all that there are.
-    if has(Wall::CgroupNamespace) {
-        process::unshare(UnshareFlags::NEWCGROUP).map_err(|e| JailError::Wall("ns-cgroup", e))?;
-    }
-    // 3. The host's name is not its to know.
     if has(Wall::Uts) {
         rustix::system::sethostname(HOST_NAME).map_err(|e| JailError::Wall("ns-uts", e.into()))?;
     }
@@ -108,9 +104,36 @@ fn give_up(cell: &Cell, parent: &OwnedFd) -> Result<(), JailError> {
     if has(Wall::User) {
         forbid_user_namespaces();
     }
-    // 4. No files: an empty root that nobody can write to.
+    // 3. No files: an empty root that nobody can write to.
     if has(Wall::Root) {
         root::become_nothing()?;
+    }
+    Ok(())
+}
+
+/// Gives up, in this order, what the child still has, and becomes the monitor. It returns only when that failed.
+///
+/// The security module's label is the parent's wish already, for the next exec ([`super::label`]): the child has taken it
+/// over with its life.
+///
+/// `doors` are the ways into its cgroups of version 1; `parent` is the socket whose other end only the parent has: it is
+/// closed when that one is gone.
+fn enter(cell: &Cell, doors: &[OwnedFd], parent: &OwnedFd) -> JailError {
+    match give_up(cell, doors, parent) {
+        Err(error) => error,
+        Ok(()) => JailError::Exec(process::exec(&cell.program, &cell.args)),
+    }
+}
+
+fn give_up(cell: &Cell, doors: &[OwnedFd], parent: &OwnedFd) -> Result<(), JailError> {
+    let has = |wall| cell.walls.has(wall);
+    // 4. Its cgroups, those of version 1: it was born in the one of version 2.
+    for tasks in doors {
+        rustix::io::write(tasks, b"0").map_err(|e| JailError::Wall("cgroup", e.into()))?;
+    }
+    // Its cgroup is the root of all that there are.
+    if has(Wall::CgroupNamespace) {
+        process::unshare(UnshareFlags::NEWCGROUP).map_err(|e| JailError::Wall("ns-cgroup", e))?;
     }
     // 5. What it may use.
     if has(Wall::Rlimits) {

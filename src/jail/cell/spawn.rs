@@ -1,13 +1,13 @@
-//! The parent's part: the child in its namespaces, mapped, in its cgroups, and then let go.
+//! The parent's part: the child, mapped, and then let go.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::process::{Pid, Signal, pidfd_send_signal};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
-use super::{Cell, Wall, enter};
-use crate::jail::cgroup::Door;
+use super::{Cell, Wall, enter, go, turn_away};
 use crate::jail::error::JailError;
 use crate::jail::process::{self, Born};
 
@@ -29,40 +29,44 @@ pub(crate) enum SpawnError {
     Child(String),
 }
 
-/// A monitor in its cell, or on its way into it.
+impl SpawnError {
+    /// Why there are no namespaces, be it the parent's part or the child's.
+    pub(super) fn of_namespaces(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSPC | libc::EUSERS) => Self::Namespaces(error),
+            _ => JailError::Clone(error).into(),
+        }
+    }
+}
+
+/// A monitor in its cell, or on its way into it. It goes when this does.
 #[derive(Debug)]
 pub(crate) struct Child {
     /// Its number outside.
     pub(crate) pid: Pid,
     /// The process, whatever has its number later.
     pub(crate) process: OwnedFd,
-    /// Its part waits for this.
-    go: PipeWriter,
+    /// The second half of its part waits for a word of this.
+    go: OwnedFd,
     /// What it has to say of its part; at its end without a word, it has become the monitor.
     word: PipeReader,
 }
 
-/// Makes the child. It waits until it is let go ([`Child::go`]); the caller may put it into cgroups before that.
+/// Makes the child. It turns away from the host at once, and then waits until it is let go ([`Child::go`]).
 ///
 /// # Errors
 /// When the kernel makes none.
 pub(crate) fn spawn(cell: &Cell) -> Result<Child, SpawnError> {
-    let (parent, go) = io::pipe().map_err(JailError::Clone)?;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let (go, parent) = socketpair(family, kind, SocketFlags::CLOEXEC, None)
+        .map_err(|error| JailError::Clone(error.into()))?;
     let (word, teller) = io::pipe().map_err(JailError::Clone)?;
-    let cgroup = cell.doors.iter().find_map(|door| match door {
-        Door::Birth(cgroup) => Some(cgroup.as_fd()),
-        Door::Tasks(_) => None,
-    });
-    let born = process::clone_into(cell.namespaces(), cgroup).map_err(|error| {
-        match error.raw_os_error() {
-            Some(libc::EPERM | libc::ENOSPC | libc::EUSERS) => SpawnError::Namespaces(error),
-            _ => JailError::Clone(error).into(),
-        }
-    })?;
+    let cgroup = cell.birthplace.as_ref().map(AsFd::as_fd);
+    let born = process::clone_into(cell.of_birth(), cgroup).map_err(SpawnError::of_namespaces)?;
     match born {
         Born::Child => {
             drop((go, word));
-            child(cell, &parent.into(), teller)
+            child(cell, &parent, teller)
         }
         Born::Parent(pid, process) => {
             let child = Child {
@@ -81,10 +85,13 @@ pub(crate) fn spawn(cell: &Cell) -> Result<Child, SpawnError> {
 
 /// The child's life until it is the monitor.
 fn child(cell: &Cell, parent: &OwnedFd, mut teller: PipeWriter) -> ! {
-    if process::await_go(parent) {
-        let error = enter(cell, parent);
+    let failed = match turn_away(cell) {
+        Err(error) => Some(error.to_string()),
+        Ok(()) => go::hear(parent).map(|doors| enter(cell, &doors, parent).to_string()),
+    };
+    if let Some(failed) = failed {
         // Who is not there any more does not want to know.
-        let _ = teller.write_all(error.to_string().as_bytes());
+        let _ = teller.write_all(failed.as_bytes());
     }
     process::leave()
 }
@@ -106,15 +113,26 @@ impl Child {
         fs::write(&path, line).map_err(|e| JailError::Write(path.into(), e))
     }
 
-    /// Lets the child do its part, and waits until it has become the monitor.
+    /// Lets the child go on, by `doors` into its cgroups of version 1.
+    ///
+    /// # Errors
+    /// When there are more of them than can be passed on.
+    pub(crate) fn go(&self, doors: &[OwnedFd]) -> Result<(), SpawnError> {
+        match go::say(&self.go, doors) {
+            // It will be heard why ([`Child::arrived`]).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            said => Ok(said.map_err(JailError::Clone)?),
+        }
+    }
+
+    /// Waits until it has become the monitor.
     ///
     /// # Errors
     /// What kept it from that; it is gone then.
-    pub(crate) fn go(&mut self) -> Result<(), SpawnError> {
+    pub(crate) fn arrived(&mut self) -> Result<(), SpawnError> {
         let mut word = String::new();
-        self.go
-            .write_all(b"g")
-            .and_then(|()| self.word.read_to_string(&mut word))
+        self.word
+            .read_to_string(&mut word)
             .map_err(JailError::Clone)?;
         match word.is_empty() {
             true => Ok(()),
@@ -130,10 +148,12 @@ impl Child {
         let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         mask.unwrap_or_default() & (1 << (signal.as_raw() - 1)) != 0
     }
+}
 
-    /// Ends it at once.
-    pub(crate) fn kill(&self) {
-        // One that is gone needs nothing.
+impl Drop for Child {
+    fn drop(&mut self) {
+        // One that has ended, and was waited for, needs neither.
         let _ = pidfd_send_signal(&self.process, Signal::KILL);
+        let _ = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED);
     }
 }

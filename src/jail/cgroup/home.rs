@@ -1,12 +1,13 @@
 //! A monitor's own cgroups, with the limits that follow from its VM, and their end.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FsWord, statfs};
 use rustix::io::Errno;
 
 use super::tree::{Cgroup, Mount};
@@ -33,6 +34,8 @@ const THREADS: u64 = 128;
 const OVERHEAD_MIB: u64 = 64;
 /// The time slice that a limit of processors is a part of, in microseconds.
 const PERIOD_US: u64 = 100_000;
+/// What `statfs(2)` calls version 2.
+const CGROUP2_SUPER_MAGIC: FsWord = 0x6367_7270;
 /// How often it is tried to remove a cgroup whose last process may still be ending, and the pause between: 2 s.
 const TRIES: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(10);
@@ -45,15 +48,6 @@ pub(crate) struct Site {
     places: Vec<(PathBuf, PathBuf)>,
     /// What the user asks for; it comes after what is set anyway.
     settings: Vec<Setting>,
-}
-
-/// A way into a cgroup.
-#[derive(Debug)]
-pub(crate) enum Door {
-    /// Version 1: the file to which a thread writes that it comes itself.
-    Tasks(OwnedFd),
-    /// Version 2: the cgroup that a process is born in.
-    Birth(OwnedFd),
 }
 
 /// Cgroups that a monitor can be put into.
@@ -71,9 +65,9 @@ impl Site {
     /// limits which that one has hold for the VM too; in either place among those of the other monitors. `None`: this
     /// host has no cgroups.
     pub(crate) fn find(parent: Option<&Path>, name: &str, settings: Vec<Setting>) -> Option<Self> {
-        let text = fs::read_to_string(MOUNTS).ok()?;
+        let text = read_at_once(MOUNTS)?;
         let mounts: Vec<Mount> = text.lines().filter_map(Mount::read).collect();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let own = read_at_once("/proc/self/cgroup").unwrap_or_default();
         let wanted = |mount: &Mount, list: &[&str]| {
             let asked = || settings.iter().filter_map(|s| controller(&s.file).ok());
             list.iter().any(|one| mount.has(one)) || asked().any(|one| mount.has(one))
@@ -229,18 +223,29 @@ impl Home {
         &self.lacking
     }
 
-    /// The ways into all of them. Neither makes the kernel wait until no process forks or ends, as the move of another
+    /// Version 1: the files to which a thread writes that it comes itself. None in version 2.
+    ///
+    /// Neither this nor [`Self::birthplace`] makes the kernel wait until no process forks or ends, as the move of another
     /// process does, which takes it some milliseconds.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub(crate) fn doors(&self) -> Result<Vec<Door>, JailError> {
+    pub(crate) fn doors(&self) -> Result<Vec<OwnedFd>, JailError> {
         let all = self.cgroups.iter();
-        all.map(|cgroup| match self.version {
-            CgroupVersion::V1 => cgroup.open_to_write("tasks").map(Door::Tasks),
-            CgroupVersion::V2 => cgroup.again().map(Door::Birth),
-        })
-        .collect()
+        let entered = all.filter(|_| self.version == CgroupVersion::V1);
+        entered
+            .map(|cgroup| cgroup.open_to_write("tasks"))
+            .collect()
+    }
+
+    /// Version 2: the cgroup that a process is born in.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub(crate) fn birthplace(&self) -> Result<Option<OwnedFd>, JailError> {
+        let all = self.cgroups.iter();
+        let born_in = all.filter(|_| self.version == CgroupVersion::V2);
+        born_in.map(Cgroup::again).next().transpose()
     }
 
     /// Sets the limits of a VM: its memory and what the monitor needs, its vCPUs and one processor for the rest; and
@@ -287,6 +292,20 @@ impl Home {
             false => Ok(()),
         }
     }
+}
+
+/// Whether this host has one hierarchy of cgroups, of version 2, where most have it: a process is born in those, so that
+/// they must be there before it is.
+pub(crate) fn are_born_in() -> bool {
+    statfs("/sys/fs/cgroup").is_ok_and(|found| found.f_type == CGROUP2_SUPER_MAGIC)
+}
+
+/// A file of the kernel's, which says it has no length: asked for in small pieces it makes its text anew for each.
+fn read_at_once(path: &str) -> Option<String> {
+    const USUAL_BYTES: usize = 16 << 10;
+    let mut text = String::with_capacity(USUAL_BYTES);
+    File::open(path).ok()?.read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// This process's cgroup in a hierarchy of version 1.

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::device_list::denied_by;
-pub(crate) use self::home::{Door, Home, Site, remove};
+pub(crate) use self::home::{Home, Site, are_born_in, remove};
 pub(crate) use self::leftover::clear;
 use self::tree::Mount;
 use super::error::JailError;

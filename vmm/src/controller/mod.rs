@@ -48,6 +48,9 @@ pub trait Host: fmt::Debug {
     /// Hears that a machine is being built, which takes a while and asks for nothing.
     fn builds(&mut self);
 
+    /// Hears that everything that a guest of this memory in MiB and this many vCPUs needs is open, and every thread there.
+    fn is_complete(&mut self, memory_mib: u64, vcpus: u64);
+
     /// Bounds what this process may have from now on, for a guest of this memory in MiB and this many vCPUs: everything
     /// is mapped, and no thread comes after.
     ///

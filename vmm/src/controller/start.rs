@@ -108,6 +108,7 @@ impl Draft {
             plan.memory.mib(),
             plan.vcpus.get()
         );
+        let (memory_mib, vcpus) = (plan.memory.mib(), plan.vcpus.get().into());
         let devices = Devices::build(&chassis, backends, fixtures, &reporter)?;
         let guest = chassis.assemble(
             &devices.buses(),
@@ -115,10 +116,10 @@ impl Draft {
             source,
             &devices.slots(),
             &confinement,
+            || host.is_complete(memory_mib, vcpus),
         )?;
         log::debug!("loaded what the guest boots from");
         devices.confine(&confinement)?;
-        let (memory_mib, vcpus) = (plan.memory.mib(), plan.vcpus.get().into());
         host.bound(memory_mib, vcpus)
             .map_err(StartError::MayNotRun)?;
         confinement.enter(Role::Vmm)?;

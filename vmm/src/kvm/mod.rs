@@ -4,6 +4,7 @@
 //! controllers, because registering an in-kernel device starts a grace period that a later memory slot
 //! then waits for (5.9 against 1.2 ms for an empty machine). [`Vm::create`] keeps that order.
 
+mod ahead;
 mod kick;
 mod own;
 mod registers;
@@ -23,6 +24,7 @@ use rustix::fs::OFlags;
 
 use crate::spec::KvmCapability;
 
+pub use ahead::{CpuidRow, ask_ahead};
 pub(crate) use kick::install as accept_kicks;
 pub use registers::Registers;
 pub use survey::{NEEDS, Need, Survey};
@@ -99,6 +101,8 @@ pub struct Capabilities {
 pub struct Kvm {
     fd: kvm_ioctls::Kvm,
     capabilities: Capabilities,
+    /// What was asked before, by somebody else.
+    cpuid: Option<CpuId>,
 }
 
 impl Kvm {
@@ -132,8 +136,14 @@ impl Kvm {
 
     /// Opens KVM at `path`; what it lacks, [`Self::survey`] tells.
     pub(crate) fn open_whatever_it_lacks(path: &CStr) -> Result<Self, KvmError> {
-        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-        let fd = outside::open(path, OFlags::RDWR).map_err(refusal)?;
+        let ahead = (path == DEVICE).then(Self::asked_ahead).flatten();
+        let (fd, cpuid) = match ahead {
+            Some((fd, cpuid)) => (fd.into(), cpuid),
+            None => {
+                let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+                (outside::open(path, OFlags::RDWR).map_err(refusal)?, None)
+            }
+        };
         let fd = own::kvm(fd);
         let version = fd.get_api_version();
         if version < 0 {
@@ -146,7 +156,11 @@ impl Kvm {
             tsc_deadline: fd.check_extension(Cap::TscDeadlineTimer),
             max_vcpus: fd.get_max_vcpus(),
         };
-        Ok(Self { fd, capabilities })
+        Ok(Self {
+            fd,
+            capabilities,
+            cpuid,
+        })
     }
 
     /// What it can do.
@@ -160,6 +174,9 @@ impl Kvm {
     /// # Errors
     /// [`KvmError::Cpuid`].
     pub fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
+        if let Some(cpuid) = &self.cpuid {
+            return Ok(cpuid.clone());
+        }
         self.fd
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(|error| KvmError::Cpuid(error.into()))

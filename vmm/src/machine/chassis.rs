@@ -132,7 +132,8 @@ impl Chassis {
     /// Starts the vCPU threads on `buses`, loads `source`, and puts every vCPU into its first state.
     /// Nothing runs until [`Guest::resume`]; the threads are confined before. The guest is told of the virtio devices in `slots`.
     ///
-    /// The threads are started first: waking them takes as long as loading the kernel.
+    /// The threads are started first: waking them takes as long as loading the kernel. `complete` hears when every
+    /// thread is there and nothing will be opened or closed any more, while the vCPUs are still being set up.
     ///
     /// # Errors
     /// [`BuildError`].
@@ -143,6 +144,7 @@ impl Chassis {
         source: boot::Source,
         slots: &[MmioSlot],
         confinement: &Confinement,
+        complete: impl FnOnce(),
     ) -> Result<Guest, BuildError> {
         let threads = self
             .vcpus
@@ -166,6 +168,7 @@ impl Chassis {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        complete();
         for (index, result) in (0..count.get()).zip(configured) {
             result.recv().map_err(|_| VcpuThreadError::Gone(index))??;
         }
