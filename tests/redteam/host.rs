@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 /// Longer than what other tests do to the host for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The host's name, mounts, shared memory and swap space; its interfaces; the processes of one test, since others come
-/// and go.
+/// The host's name, mounts, shared memory and swap space; its interfaces; the processes and cgroups of one test, since
+/// others come and go.
 #[derive(Debug)]
 pub(crate) struct Host {
     lines: BTreeSet<String>,
     interfaces: BTreeSet<String>,
     processes: BTreeSet<String>,
+    cgroups: Vec<String>,
 }
 
 impl Host {
-    /// As it is. The processes are those with a mark on their command line.
+    /// As it is. The processes are those with a mark on their command line, the cgroups those with it in their name.
     pub(crate) fn look(mark: &str) -> Self {
         let files = [
             "/proc/sys/kernel/hostname",
@@ -36,6 +37,7 @@ impl Host {
             lines: lines.map(ToOwned::to_owned).collect(),
             interfaces: names("/sys/class/net"),
             processes,
+            cgroups: cgroups(mark),
         }
     }
 
@@ -47,7 +49,11 @@ impl Host {
             let lines = now.lines.symmetric_difference(&self.lines);
             let interfaces = now.interfaces.difference(&self.interfaces);
             let processes = now.processes.difference(&self.processes);
-            let changes: Vec<_> = lines.chain(interfaces).chain(processes).collect();
+            let changes: Vec<_> = lines
+                .chain(interfaces)
+                .chain(processes)
+                .chain(&now.cgroups)
+                .collect();
             if changes.is_empty() {
                 return;
             }
@@ -64,4 +70,15 @@ fn names(directory: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.collect()
+}
+
+/// Those of each hierarchy that have the mark in their name.
+fn cgroups(mark: &str) -> Vec<String> {
+    let hierarchies = ["/sys/fs/cgroup".to_owned()].into_iter().chain(
+        names("/sys/fs/cgroup")
+            .into_iter()
+            .map(|name| format!("/sys/fs/cgroup/{name}")),
+    );
+    let all = hierarchies.flat_map(|path| names(&path));
+    all.filter(|name| name.contains(mark)).collect()
 }

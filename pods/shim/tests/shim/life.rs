@@ -17,7 +17,7 @@ crate::tests![
     the_state_is_what_was_done_last,
     what_is_not_there_is_not_found,
     a_second_container_is_refused_with_a_sentence,
-    nothing_is_left_after_a_life,
+    nothing_is_left_after_fifty_lives,
     a_killed_shim_leaves_nothing_once_its_container_is_deleted,
     a_killed_monitor_is_the_end_of_its_container,
     a_container_that_was_never_started_is_deleted,
@@ -216,15 +216,17 @@ fn a_second_container_is_refused_with_a_sentence() {
     });
 }
 
-fn nothing_is_left_after_a_life() {
+fn nothing_is_left_after_fifty_lives() {
     within(async {
-        let engine = Engine::new("", "a", &["exit", "0"]).await;
-        engine.create(false).await.unwrap();
-        engine.start("").await.unwrap();
-        engine.wait("").await.unwrap();
-        engine.delete("").await.unwrap();
-        engine.shut_down().await;
-        assert_eq!(engine.left(), Vec::<String>::new());
+        for _ in 0..50 {
+            let engine = Engine::new("", "a", &["exit", "0"]).await;
+            engine.create(false).await.unwrap();
+            engine.start("").await.unwrap();
+            engine.wait("").await.unwrap();
+            engine.delete("").await.unwrap();
+            engine.shut_down().await;
+            assert_eq!(engine.left(), Vec::<String>::new());
+        }
     });
 }
 
