@@ -14,6 +14,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use rustix::process::geteuid;
 
 use super::entry::{self, Found, Stale, Vm};
+use super::note::note_name;
 use super::{Registry, RegistryError, entry_name, process};
 use crate::remnant::{Fate, Kind, Remnant};
 
@@ -54,6 +55,8 @@ impl Registry {
                 self.see_entry(&name, &path, clear, &mut seen);
             } else if let (Some(name), Some(dry_run)) = (draft_name(&path), clear) {
                 see_draft(&name, &path, dry_run, &mut seen);
+            } else if let (Some(name), Some(dry_run)) = (note_name(&path), clear) {
+                Self::see_note(&name, &path, dry_run, &mut seen);
             }
         }
         Ok(seen)
@@ -95,12 +98,7 @@ impl Registry {
         let sockets = [named, ours].into_iter().flatten();
         sockets
             .filter_map(|socket| {
-                let fate = match of_socket(&socket) {
-                    Socket::None => return None,
-                    Socket::Deserted(id) => Fate::by(dry_run, || remove_socket(&socket, id)),
-                    Socket::Served => Fate::Stays("somebody serves it still".to_owned()),
-                    Socket::Foreign(why) => Fate::Foreign(why.to_owned()),
-                };
+                let fate = socket_fate(&socket, dry_run)?;
                 Some(remnant(Kind::Socket, name, &socket, fate))
             })
             .collect()
@@ -162,6 +160,16 @@ fn of_socket(path: &Path) -> Socket {
     match is_deserted(path) {
         true => Socket::Deserted((file.dev(), file.ino())),
         false => Socket::Served,
+    }
+}
+
+/// Removes a dead VM's socket, or says why not; `None` when there is nothing.
+pub(super) fn socket_fate(socket: &Path, dry_run: bool) -> Option<Fate> {
+    match of_socket(socket) {
+        Socket::None => None,
+        Socket::Deserted(id) => Some(Fate::by(dry_run, || remove_socket(socket, id))),
+        Socket::Served => Some(Fate::Stays("somebody serves it still".to_owned())),
+        Socket::Foreign(why) => Some(Fate::Foreign(why.to_owned())),
     }
 }
 

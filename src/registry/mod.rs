@@ -3,6 +3,7 @@
 mod directory;
 mod entry;
 mod leftover;
+mod note;
 pub(crate) mod process;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub(crate) use self::directory::DirectoryError;
 use self::entry::{Found, SUFFIX, Stale};
 pub(crate) use self::entry::{Vm, VmImage};
+pub(crate) use self::note::Note;
 use crate::remnant::{Fate, Remnant};
 
 /// How often a name that seems taken is tried: somebody may just be looking at a file that was left behind.
@@ -120,9 +122,11 @@ impl Registry {
         directory::make(&self.directory)?;
         let path = self.directory.join(format!("{}{SUFFIX}", vm.name));
         let failed = |error| RegistryError::File(self.directory.clone(), error);
+        let mut text = serde_json::to_vec(vm).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
         let mut holder = None;
         for _ in 0..TRIES {
-            if let Some(file) = self.publish(vm, &path).map_err(failed)? {
+            if let Some(file) = self.publish(&vm.name, &text, &path).map_err(failed)? {
                 return Ok(self.registration(file, path, vm));
             }
             match entry::look(&path).map_err(failed)? {
@@ -153,13 +157,13 @@ impl Registry {
         stale.remove()
     }
 
-    /// Writes an entry's file, complete and locked before it has its name; `None` when the name is taken.
-    fn publish(&self, vm: &Vm, path: &Path) -> io::Result<Option<File>> {
+    /// Writes a file, complete and locked before it has its name; `None` when the name is taken.
+    fn publish(&self, name: &str, text: &[u8], path: &Path) -> io::Result<Option<File>> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let draft = self
             .directory
-            .join(format!(".{}.{}.{count}", vm.name, std::process::id()));
+            .join(format!(".{name}.{}.{count}", std::process::id()));
         // Left by a process with our number.
         let _ = fs::remove_file(&draft);
         let mut file = OpenOptions::new()
@@ -168,10 +172,8 @@ impl Registry {
             .mode(0o600)
             .open(&draft)?;
         file.lock()?;
-        let mut text = serde_json::to_vec(vm)?;
-        text.push(b'\n');
         let linked = file
-            .write_all(&text)
+            .write_all(text)
             .and_then(|()| fs::hard_link(&draft, path));
         let removed = fs::remove_file(&draft);
         match linked {

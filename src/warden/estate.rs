@@ -96,12 +96,12 @@ impl Estate {
         if let Some(settings) = &self.terminal {
             terminal::put_back_if_raw(settings);
         }
-        if self.entry.is_some() {
-            // Looking at the list removes what is there without its VM, and the socket that its entry names. Nothing else
+        self.minded.iter().for_each(Minded::remove);
+        if self.entry.is_some() || !self.minded.is_empty() {
+            // Looking at the list removes what is there without its VM, and the socket that its entry or note names. Nothing else
             // is believed: at the same path there may be the socket of the next one by now.
             let _ = Registry::of_this_user().list();
         }
-        self.minded.iter().for_each(Minded::remove);
     }
 }
 

@@ -15,12 +15,17 @@ use crate::console::terminal::Settings;
 use crate::failure::Failure;
 use crate::jail::Heir;
 use crate::jail::cgroup::Site;
+use crate::registry::{Note, Registry};
 
 /// The warden's side of the keeper.
 #[derive(Debug)]
 pub(super) struct Keeper {
     heir: Option<Heir>,
     estate: RefCell<Estate>,
+    /// The VM's name.
+    name: String,
+    /// Of a socket that it minds, for who clears up when the keeper is gone as well.
+    note: RefCell<Option<Note>>,
 }
 
 impl Keeper {
@@ -29,6 +34,7 @@ impl Keeper {
     /// # Errors
     /// When the kernel makes no process, or this program cannot be opened.
     pub(super) fn start(
+        name: &str,
         has_cgroups: bool,
         socket: Option<&Path>,
         settings: Option<&Settings>,
@@ -46,6 +52,8 @@ impl Keeper {
         Ok(Self {
             heir: heir.transpose()?,
             estate: RefCell::new(estate),
+            name: name.to_owned(),
+            note: RefCell::default(),
         })
     }
 
@@ -58,6 +66,13 @@ impl Keeper {
 
     /// Has it remove a socket's file, which is about to be made, or is this one.
     pub(super) fn mind(&self, path: &Path, file: Option<(u64, u64)>) {
+        if file.is_none() {
+            let mut note = self.note.borrow_mut();
+            // The one before would take this one's file with it.
+            drop(note.take());
+            // Without a directory for it nobody but the keeper clears up.
+            *note = Registry::of_this_user().note(&self.name, path).ok();
+        }
         let mut estate = self.estate.borrow_mut();
         estate.mind(Minded {
             path: path.to_owned(),

@@ -108,6 +108,7 @@ pub(crate) fn watch(charge: Charge) -> Result<ExitCode, Failure> {
     });
     // Before there is anything to clear up, and before the next exec is to have a label.
     let keeper = Keeper::start(
+        &charge.name,
         charge.walls.has(Wall::Cgroup),
         socket_path.as_deref(),
         settings.as_ref(),

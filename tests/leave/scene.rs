@@ -93,6 +93,14 @@ impl<'a> Scene<'a> {
         line
     }
 
+    /// The same without a socket for its API, so that it is not among those that run.
+    pub(crate) fn run_alone(&self) -> Vec<String> {
+        let mut line = self.run();
+        let api = line.iter().position(|word| word == "--api-sock").unwrap();
+        line.drain(api..api + 2);
+        line
+    }
+
     /// The same VM as `ravelin api` starts it, with its socket beside its entry.
     pub(crate) fn api(&self) -> Vec<String> {
         let config = json!({
