@@ -11,6 +11,9 @@ use event_manager::{EventManager, RemoteEndpoint, SubscriberId, SubscriberOps};
 
 use crate::virtio::Worker;
 
+/// The stack of every thread of a monitor, bytes. The standard library's 2 MiB are a huge page where they happen to be
+/// aligned, and then the kernel may have all of it resident as soon as one byte of it is.
+pub const STACK: usize = 1 << 20;
 /// How many ready events one turn takes up: more than a VM's devices have fds.
 const EVENTS_PER_TURN: usize = 32;
 
@@ -74,6 +77,7 @@ impl IoThread {
         let stop = Arc::clone(&stopping);
         let thread = thread::Builder::new()
             .name(name.to_owned())
+            .stack_size(STACK)
             .spawn(move || {
                 while !stop.load(Ordering::Acquire) {
                     if let Err(error) = events.run() {

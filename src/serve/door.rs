@@ -95,6 +95,7 @@ impl Door {
         let (say, said) = sync_channel(1);
         let thread = thread::Builder::new()
             .name(name.to_owned())
+            .stack_size(vmm::THREAD_STACK)
             .spawn(move || {
                 let confined = sandbox.enter_api();
                 let goes_on = confined.is_ok();

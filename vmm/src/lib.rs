@@ -34,6 +34,8 @@ pub mod open;
 pub mod sandbox;
 pub mod spec;
 
+/// The stack of every thread of a monitor.
+pub use devices::io_thread::STACK as THREAD_STACK;
 /// What lies outside of a jail.
 pub use devices::outside;
 

@@ -24,6 +24,8 @@ use image::config::Config;
 const EVENTS: &str = "TTRPC_ADDRESS";
 /// The service's names: containerd 1.6 and 1.7 ask for the first, later ones for both.
 const NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+/// A thread's stack, bytes: where one is as large as a huge page the kernel may make it one, and all of it is resident.
+const STACK: usize = 1 << 20;
 /// How long the last answer may take to leave.
 const LAST: Duration = Duration::from_millis(200);
 
@@ -37,6 +39,7 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
+        .thread_stack_size(STACK)
         .build()?;
     let served = runtime.block_on(run(arguments));
     if let Err(error) = &served {

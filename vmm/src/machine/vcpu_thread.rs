@@ -92,6 +92,7 @@ impl VcpuThread {
         let counted = Arc::clone(&metrics);
         let thread = thread::Builder::new()
             .name(name)
+            .stack_size(devices::io_thread::STACK)
             .spawn(move || match vcpu.bind() {
                 Ok(vcpu) => Runner {
                     vcpu,
