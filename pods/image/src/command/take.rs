@@ -8,6 +8,7 @@ use image::cache::{Cache, Disk, Record};
 use image::config::Config;
 use image::manifest::Image;
 use image::reference::Location;
+use image::registry::{Credentials, Registry};
 use image::runtime::{self, Wishes};
 use image::source::{self, Source};
 use serde_json::json;
@@ -188,8 +189,10 @@ fn open(cache: &Cache, location: &Location) -> Result<Box<dyn Source>, Failure> 
             Ok(source::open(path, cache.room(), cache.limits.bytes)?)
         }
         Location::Registry(reference) => {
+            // Before the walls: the file is its user's.
+            let credentials = Credentials::of_user(&reference.host)?;
             walls::raise(cache.room(), None::<&Path>)?;
-            Ok(Box::new(image::registry::Registry::open(reference)))
+            Ok(Box::new(Registry::open(reference, credentials)))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Five requests: the manifest; the token that a registry wants to see, if it wants one; an index's manifest; the configuration; a layer
 //! each. Layers are read as they arrive: an image that is broken off is taken from the start again.
 
+mod credentials;
 mod token;
 
 use std::io::Read;
@@ -13,6 +14,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
+pub use self::credentials::{CredentialError, Credentials};
 use crate::digest::Digest;
 use crate::reference::{Reference, Version};
 use crate::source::{Part, Source, SourceError, Top, document};
@@ -50,9 +52,10 @@ pub enum RegistryError {
         /// What was asked for.
         what: String,
     },
-    /// It gives nothing to strangers.
+    /// It gives nothing to strangers, or not to this user.
     #[error(
-        "the registry {host} does not give {what} to everybody, and ravelin-image has no way to say who you are"
+        "the registry {host} does not give {what} to you: say who you are by `docker login {host}`, which writes ~/.docker/config.json; \
+         what a helper program keeps (credsStore) is not asked for"
     )]
     Denied {
         /// Which.
@@ -88,12 +91,15 @@ pub struct Registry {
     /// Where it is, with its scheme.
     base: String,
     reference: Reference,
-    token: Mutex<Option<String>>,
+    /// Who asks, if the registry wants to know.
+    credentials: Option<Credentials>,
+    /// The header that it has wanted to see.
+    authorization: Mutex<Option<String>>,
 }
 
 impl Registry {
-    /// The registry of a reference. It is not asked yet.
-    pub fn open(reference: &Reference) -> Self {
+    /// The registry of a reference, which hears who the user is if it wants to know. It is not asked yet.
+    pub fn open(reference: &Reference, credentials: Option<Credentials>) -> Self {
         let is_local = is_loopback(&reference.host);
         let scheme = if is_local { "http" } else { "https" };
         let tls = TlsConfig::builder().root_certs(certificates()).build();
@@ -111,21 +117,23 @@ impl Registry {
             agent: config.new_agent(),
             base: format!("{scheme}://{}", reference.host),
             reference: reference.clone(),
-            token: Mutex::new(None),
+            credentials,
+            authorization: Mutex::new(None),
         }
     }
 
-    /// What is below the repository; a token is fetched if it is asked for.
+    /// What is below the repository; a password is told, or a token fetched, if it is asked for.
     fn get(&self, what: &str, accept: &str) -> Result<Response<Body>, RegistryError> {
         let url = format!("{}/v2/{}/{what}", self.base, self.reference.path);
-        let known = self.token.lock().ok().and_then(|token| token.clone());
+        let known = self.authorization.lock().ok();
+        let known = known.and_then(|known| known.clone());
         let answer = self.send(&url, accept, known.as_deref())?;
         let answer = match answer.status() {
             StatusCode::UNAUTHORIZED => {
-                let token = self.fetch_token(&answer, what)?;
-                let answer = self.send(&url, accept, Some(&token))?;
-                if let Ok(mut known) = self.token.lock() {
-                    *known = Some(token);
+                let wanted = self.authorize(&answer, what)?;
+                let answer = self.send(&url, accept, Some(&wanted))?;
+                if let Ok(mut known) = self.authorization.lock() {
+                    *known = Some(wanted);
                 }
                 answer
             }
@@ -149,11 +157,11 @@ impl Registry {
         &self,
         url: &str,
         accept: &str,
-        token: Option<&str>,
+        authorization: Option<&str>,
     ) -> Result<Response<Body>, RegistryError> {
         let mut request = self.agent.get(url).header("accept", accept);
-        if let Some(token) = token {
-            request = request.header("authorization", format!("Bearer {token}"));
+        if let Some(authorization) = authorization {
+            request = request.header("authorization", authorization);
         }
         request.call().map_err(|source| self.failed(source))
     }

@@ -15,14 +15,29 @@ use crate::store::Store;
 use crate::tests::Archive;
 use crate::tree::Tree;
 
-/// Answers by path; what begins with `!` wants a token.
+/// What a registry wants to see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Nothing,
+    /// A token, which it gives to everybody.
+    Token,
+    /// A token, which it gives to its user.
+    UsersToken,
+    /// Its user's password.
+    Password,
+}
+
+/// Its user, "user:open".
+const USER: &str = "dXNlcjpvcGVu";
+
+/// Answers by path.
 struct Fake {
     address: String,
     asked_for_tokens: Arc<AtomicUsize>,
 }
 
 impl Fake {
-    fn start(answers: HashMap<String, Vec<u8>>, wants_token: bool) -> Self {
+    fn start(answers: HashMap<String, Vec<u8>>, wants: Wants) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked_for_tokens = Arc::new(AtomicUsize::new(0));
@@ -37,13 +52,23 @@ impl Fake {
                     .take_while(|line| !line.is_empty())
                     .collect();
                 let path = head[0].split(' ').nth(1).unwrap().to_owned();
-                let has_token = head
-                    .iter()
-                    .any(|line| line.eq_ignore_ascii_case("authorization: bearer sesame"));
+                let has = |value: &str| {
+                    let wanted = format!("authorization: {value}");
+                    head.iter().any(|line| line.eq_ignore_ascii_case(&wanted))
+                };
+                let is_user = has(&format!("Basic {USER}"));
+                let may = match wants {
+                    Wants::Nothing => true,
+                    Wants::Token | Wants::UsersToken => has("Bearer sesame"),
+                    Wants::Password => is_user,
+                };
                 let (status, body) = if path.starts_with("/token?") {
                     counter.fetch_add(1, Ordering::SeqCst);
-                    ("200 OK", br#"{"token": "sesame"}"#.to_vec())
-                } else if wants_token && !has_token {
+                    match wants == Wants::UsersToken && !is_user {
+                        true => ("401 Unauthorized", Vec::new()),
+                        false => ("200 OK", br#"{"token": "sesame"}"#.to_vec()),
+                    }
+                } else if !may {
                     ("401 Unauthorized", Vec::new())
                 } else {
                     answers
@@ -52,7 +77,10 @@ impl Fake {
                             ("200 OK", body.clone())
                         })
                 };
-                let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"fake\"");
+                let challenge = match wants {
+                    Wants::Password => "Basic realm=\"fake\"".to_owned(),
+                    _ => format!("Bearer realm=\"http://{own}/token\",service=\"fake\""),
+                };
                 let head = format!(
                     "HTTP/1.1 {status}\r\nContent-Length: {}\r\nWWW-Authenticate: {challenge}\r\nConnection: close\r\n\r\n",
                     body.len()
@@ -83,7 +111,11 @@ fn sentence(error: &dyn std::error::Error) -> String {
 }
 
 fn taken(reference: &str) -> Result<Tree, String> {
-    let registry = Registry::open(&reference.parse().unwrap());
+    taken_by(reference, None)
+}
+
+fn taken_by(reference: &str, credentials: Option<Credentials>) -> Result<Tree, String> {
+    let registry = Registry::open(&reference.parse().unwrap(), credentials);
     let limits = Limits::default();
     let image = Image::find(&registry, None, &limits).map_err(|error| sentence(&error))?;
     let file = || tempfile::tempfile().unwrap();
@@ -117,7 +149,7 @@ fn image() -> (HashMap<String, Vec<u8>>, Digest) {
 #[test]
 fn an_image_is_taken_by_tag_and_by_digest() {
     let (answers, digest) = image();
-    let fake = Fake::start(answers, false);
+    let fake = Fake::start(answers, Wants::Nothing);
     for version in [":1".to_owned(), format!("@{digest}")] {
         let tree = fake.take(&version).unwrap();
         assert!(tree.find(b"bin/app").unwrap().is_some());
@@ -126,16 +158,36 @@ fn an_image_is_taken_by_tag_and_by_digest() {
 
 #[test]
 fn a_token_is_fetched_once() {
-    let fake = Fake::start(image().0, true);
+    let fake = Fake::start(image().0, Wants::Token);
     assert!(fake.take(":1").is_ok());
     assert_eq!(fake.asked_for_tokens.load(Ordering::SeqCst), 1);
+}
+
+/// The user's credentials, by the file that docker login writes for a registry.
+fn user(host: &str) -> Option<Credentials> {
+    let text = json!({"auths": {host: {"auth": USER}}}).to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, text).unwrap();
+    Credentials::read(&path, host).unwrap()
+}
+
+#[test]
+fn who_has_logged_in_is_given_what_others_are_not() {
+    for wants in [Wants::Password, Wants::UsersToken] {
+        let fake = Fake::start(image().0, wants);
+        let sentence = fake.take(":1").unwrap_err();
+        assert!(sentence.contains("docker login"), "{sentence}");
+        let reference = format!("{}/app:1", fake.address);
+        assert!(taken_by(&reference, user(&fake.address)).is_ok());
+    }
 }
 
 #[test]
 fn another_manifest_than_the_digest_names_is_refused() {
     let (mut answers, digest) = image();
     answers.insert(format!("/v2/app/manifests/{digest}"), b"{}".to_vec());
-    let sentence = Fake::start(answers, false)
+    let sentence = Fake::start(answers, Wants::Nothing)
         .take(&format!("@{digest}"))
         .unwrap_err();
     assert!(sentence.contains("announced"), "{sentence}");
@@ -143,7 +195,7 @@ fn another_manifest_than_the_digest_names_is_refused() {
 
 #[test]
 fn what_a_registry_does_not_have_is_named() {
-    let fake = Fake::start(image().0, false);
+    let fake = Fake::start(image().0, Wants::Nothing);
     assert!(
         fake.take(":2")
             .unwrap_err()
@@ -196,6 +248,15 @@ impl Drop for Debian {
 
 #[test]
 fn an_image_is_taken_from_debians_registry() {
+    take_from_debian(false);
+}
+
+#[test]
+fn an_image_is_taken_from_debians_registry_with_its_users_password() {
+    take_from_debian(true);
+}
+
+fn take_from_debian(has_users: bool) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let layer = Archive::new().file("bin/app", b"app");
@@ -203,8 +264,18 @@ fn an_image_is_taken_from_debians_registry() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
+    // user:open, by bcrypt.
+    let users = "user:$2b$04$aaaaaaaaaaaaaaaaaaaaae.IQwHewU/Pt1Sad6KsKHj7qD7M6iv/y\n";
+    std::fs::write(path("users"), users).unwrap();
+    let auth = match has_users {
+        true => format!(
+            "auth: {{htpasswd: {{realm: tools, path: {}}}}}\n",
+            path("users")
+        ),
+        false => String::new(),
+    };
     let config = format!(
-        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
+        "{auth}version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
         path("storage")
     );
     std::fs::write(path("config.yml"), config).unwrap();
@@ -251,6 +322,7 @@ fn an_image_is_taken_from_debians_registry() {
                 "copy",
                 "--retry-times=0",
                 "--dest-tls-verify=false",
+                "--dest-creds=user:open",
                 &format!("oci:{of_layout}"),
                 &target,
             ],
@@ -266,6 +338,11 @@ fn an_image_is_taken_from_debians_registry() {
         println!("skipped: there is no skopeo here");
         return;
     }
-    let tree = taken(&format!("{address}/tools/app:1")).unwrap();
+    let reference = format!("{address}/tools/app:1");
+    if has_users {
+        let sentence = taken(&reference).unwrap_err();
+        assert!(sentence.contains("docker login"), "{sentence}");
+    }
+    let tree = taken_by(&reference, user(&address)).unwrap();
     assert!(tree.find(b"bin/app").unwrap().is_some());
 }

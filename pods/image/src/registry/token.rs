@@ -1,10 +1,10 @@
-//! The token that a registry wants to see (distribution specification, "token authentication").
+//! What a registry wants to see: a password, or a token (distribution specification, "token authentication").
 
 use serde::Deserialize;
 use ureq::Body;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{Response, StatusCode, Uri};
 
-use super::{Registry, RegistryError};
+use super::{Registry, RegistryError, is_loopback};
 
 /// Bytes of an answer with a token.
 const ANSWER: u64 = 64 << 10;
@@ -18,8 +18,8 @@ struct Granted {
 }
 
 impl Registry {
-    /// Fetches the token that an answer asks for.
-    pub(super) fn fetch_token(
+    /// The header that an answer asks for.
+    pub(super) fn authorize(
         &self,
         answer: &Response<Body>,
         what: &str,
@@ -38,7 +38,8 @@ impl Registry {
             what: format!("{}/{what}", self.reference.path),
         };
         if challenge.to_ascii_lowercase().starts_with("basic") {
-            return Err(denied());
+            let own = self.credentials.as_ref().ok_or_else(denied)?;
+            return Ok(own.header().to_owned());
         }
         let value = |name: &str| parameter(challenge, name);
         let realm = value("realm").ok_or_else(unclear)?;
@@ -47,6 +48,10 @@ impl Registry {
         request = request.query("scope", value("scope").unwrap_or(&own_scope));
         if let Some(service) = value("service") {
             request = request.query("service", service);
+        }
+        // The password goes nowhere in the open. It is not sent on where the answer is to go elsewhere.
+        if let Some(own) = self.credentials.as_ref().filter(|_| is_private(realm)) {
+            request = request.header("authorization", own.header());
         }
         let mut answer = request.call().map_err(|source| self.failed(source))?;
         if answer.status() != StatusCode::OK {
@@ -66,8 +71,16 @@ impl Registry {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(unclear());
         }
-        Ok(token)
+        Ok(format!("Bearer {token}"))
     }
+}
+
+/// Whether nobody on the way reads what is sent there.
+fn is_private(address: &str) -> bool {
+    let Ok(address) = address.parse::<Uri>() else {
+        return false;
+    };
+    address.scheme_str() == Some("https") || address.host().is_some_and(is_loopback)
 }
 
 /// A quoted parameter of `Bearer realm="...",service="..."`.
@@ -85,7 +98,7 @@ fn parameter<'a>(challenge: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::parameter;
+    use super::{is_private, parameter};
 
     #[test]
     fn a_challenge_has_parameters_in_any_order() {
@@ -95,5 +108,23 @@ mod tests {
         assert_eq!(parameter(text, "scope"), Some("repository:app:pull,push"));
         assert_eq!(parameter(text, "error"), None);
         assert_eq!(parameter("Bearer", "realm"), None);
+    }
+    #[test]
+    fn a_password_goes_nowhere_in_the_open() {
+        for address in [
+            "https://auth.example/token",
+            "http://127.0.0.1:5000/token",
+            "http://[::1]/token",
+        ] {
+            assert!(is_private(address), "{address}");
+        }
+        for address in [
+            "http://auth.example/token",
+            "http://localhost:1@auth.example/",
+            "//auth.example",
+            "",
+        ] {
+            assert!(!is_private(address), "{address}");
+        }
     }
 }
