@@ -9,7 +9,7 @@ import time
 import unittest
 from types import SimpleNamespace
 
-from bench import api, report, smaps
+from bench import api, pods, report, smaps
 from bench.experiments import EXPERIMENTS, Figure
 from bench.monitors import Firecracker, Guest, Ravelin
 
@@ -48,6 +48,37 @@ class Smaps(unittest.TestCase):
 
     def test_a_path_with_blanks_is_kept_whole(self):
         self.assertEqual(smaps.parse(SMAPS)[2].path, "/tmp/my kernel")
+
+
+PODS = """\
+10000000-10001000 r-xp 00000000 fe:00 1 /usr/bin/ravelin
+Pss:                 100 kB
+20000000-24000000 rw-p 00000000 00:00 0
+Pss:                  10 kB
+24000000-25000000 rw-p 00000000 fe:00 2 /kit/vmlinux
+Pss:                   5 kB
+25000000-3fc00000 rw-p 00000000 00:00 0
+Pss:                   3 kB
+3fc00000-40000000 rw-p 00000000 fe:00 3 /kit/agent.cpio
+Pss:                   2 kB
+40000000-40200000 rw-p 00000000 00:00 0
+Pss:                   1 kB
+"""
+
+
+class Pods(unittest.TestCase):
+    def test_a_guest_has_the_files_that_are_mapped_into_it(self):
+        own, guest = pods.split(smaps.parse(PODS), 512 * MIB)
+        self.assertEqual((smaps.total(own)["pss"], smaps.total(guest)["pss"]), (101, 20))
+
+    def test_a_process_without_a_guest_has_all_for_itself(self):
+        own, guest = pods.split(smaps.parse(PODS), 256 * MIB)
+        self.assertEqual((smaps.total(own)["pss"], guest), (121, []))
+
+    def test_the_parts_of_a_start_are_read_from_containerds_log(self):
+        log = 'time="x" level=info msg="container a is made: disk (cached) 9 ms, jail 12 ms" id=a\n'
+        self.assertEqual(pods.made(log, "a"), {"disk (cached)": 9.0, "jail": 12.0})
+        self.assertEqual(pods.made(log, "b"), {})
 
 
 class Monitors(unittest.TestCase):

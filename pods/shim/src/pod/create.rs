@@ -197,10 +197,12 @@ impl Pod {
         note.warden_start = delete::start_time(vm.pid).unwrap_or_default();
         self.note(&note)?;
         let met = async {
+            vm.await_socket().await?;
+            laps.lap("jail");
             vm.run(plan, config).await?;
             laps.lap("monitor");
             let call = self.answer(&listener, &vm).await?;
-            laps.lap("guest");
+            laps.lap("kernel");
             let stream = dial::dial(&socket, protocol::AGENT_PORT, config.answer_limit()).await?;
             let agent = Agent::meet(stream, config.answer_limit()).await?;
             laps.lap("agent");

@@ -124,14 +124,13 @@ impl Vm {
         })
     }
 
-    /// Describes the VM and lets its guest run.
+    /// Describes the VM and lets its guest run; [`Self::await_socket`] comes before.
     ///
     /// # Errors
     /// What the monitor refuses.
     pub(crate) async fn run(&self, plan: &Plan, config: &Config) -> Result<(), VmError> {
         let files = Files::open(plan, config)?;
         let socket = api_socket(&plan.directory);
-        self.await_socket().await?;
         let vsock = vsock(&plan.directory);
         let (size, parameters) = (
             plan.size,
@@ -147,8 +146,11 @@ impl Vm {
         }
     }
 
-    /// Waits until the monitor says that its socket accepts.
-    async fn await_socket(&self) -> Result<(), VmError> {
+    /// Waits until the monitor, in its jail, says that its socket accepts.
+    ///
+    /// # Errors
+    /// When it never does.
+    pub(crate) async fn await_socket(&self) -> Result<(), VmError> {
         let mut ready = self.ready.lock().await;
         match timeout(SOCKET_LIMIT, ready.read_u8()).await {
             Ok(Ok(_)) => Ok(()),
