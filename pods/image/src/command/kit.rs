@@ -17,20 +17,24 @@ pub(super) struct Kit {
 }
 
 impl Kit {
-    /// Those of the guest kit that the environment names, or of the configuration. Where nobody has named one, the usual
-    /// place may be empty.
+    /// Those of the guest kit that the environment names, or of the configuration.
     pub(super) fn find(config: &Config) -> Self {
         let kit = env::var_os(KIT)
             .and_then(|path| fs::read(path).ok())
             .map(|text| Self::of_guest_kit(&text));
-        let kit = kit.unwrap_or_default();
+        kit.unwrap_or_default().or(config)
+    }
+
+    /// Those of the configuration for what is missing. Where nobody has named one, the usual place may be empty.
+    fn or(self, config: &Config) -> Self {
         let usual = Config::default();
         let there = |path: &Path, usual: &Path| {
             Some(path.to_owned()).filter(|path| path != usual || path.is_file())
         };
+        let Self { kernel, agent } = self;
         Self {
-            kernel: kit.kernel.or_else(|| there(&config.kernel, &usual.kernel)),
-            agent: kit.agent.or_else(|| there(&config.agent, &usual.agent)),
+            kernel: kernel.or_else(|| there(&config.kernel, &usual.kernel)),
+            agent: agent.or_else(|| there(&config.agent, &usual.agent)),
         }
     }
 
@@ -63,7 +67,7 @@ mod tests {
             kernel: "/nonexistent/k".into(),
             ..Config::default()
         };
-        let kit = Kit::find(&config);
+        let kit = Kit::default().or(&config);
         assert_eq!(kit.kernel, Some("/nonexistent/k".into()));
     }
 }
