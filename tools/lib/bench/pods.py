@@ -113,19 +113,26 @@ class Engine:
             raise MonitorFailed(f"{name} printed nothing:\n{self.log()[-2000:]}")
         return spent * 1e3
 
-    def memory(self, runtime, name):
-        """The memory, PSS in KiB, of a container that sleeps: its shim's, its monitor's, its guest's."""
-        self.ctr("run", "-d", "--null-io", "--runtime", RUNTIMES[runtime], IMAGE, name, "sleep", "1000")
-        pid = int(self.ctr("task", "ls").stdout.split(name, 1)[1].split()[0])
-        first = parent(pid)
-        shim = first if runtime == "runc" else parent(first)
-        found = {"shim": pss(shim)[0]}
-        if runtime == "ravelin":
-            (cell, guest), (warden, _) = pss(pid), pss(first)
-            found |= {"monitor": cell + warden, "guest": guest}
-        self.ctr("task", "rm", "-f", name, check=False)
-        self.ctr("container", "rm", name)
-        return found
+    def memory(self, runtime, name, together):
+        """The memory of one of several containers that sleep, PSS in KiB, on an average: its shim's, its monitor's, its guest's."""
+        names = [f"{name}-{number}" for number in range(together)]
+        for one in names:
+            self.ctr("run", "-d", "--null-io", "--runtime", RUNTIMES[runtime], IMAGE, one, "sleep", "1000")
+        pids = dict(line.split()[:2] for line in self.ctr("task", "ls").stdout.splitlines()[1:])
+        found = [resident(runtime, int(pids[one])) for one in names]
+        for one in names:
+            self.ctr("task", "rm", "-f", one, check=False)
+            self.ctr("container", "rm", one)
+        return {what: sum(one[what] for one in found) / together for what in found[0]}
+
+
+def resident(runtime, pid):
+    """The memory of one container, PSS in KiB, by its task's process."""
+    first = parent(pid)
+    if runtime == "runc":
+        return {"shim": pss(first)[0]}
+    (cell, guest), (warden, _) = pss(pid), pss(first)
+    return {"shim": pss(parent(first))[0], "monitor": cell + warden, "guest": guest}
 
 
 def parent(pid):
@@ -154,7 +161,7 @@ def split(mappings, guest_bytes):
             [one for one, guests in zip(mappings, is_guests) if guests])
 
 
-def measure(engine, runs):
+def measure(engine, runs, together):
     """Runs everything in turns; the values of both runtimes, and those of ravelin's alone."""
     times = {"ravelin": [], "runc": []}
     anew, parts, memory = [], {part: [] for part in (*PARTS, "rest")}, {"ravelin": [], "runc": []}
@@ -173,7 +180,7 @@ def measure(engine, runs):
                 parts[part].append(value)
         times["runc"].append(engine.first_output("runc", f"runc-{run}"))
         for runtime in RUNTIMES:
-            memory[runtime].append(engine.memory(runtime, f"memory-{runtime}-{run}"))
+            memory[runtime].append(engine.memory(runtime, f"memory-{runtime}-{run}", together))
     both = {Figure("ctr run to first output, disk cached", "ms"): times}
     both[Figure("shim, PSS", "KiB")] = {name: [one["shim"] for one in many] for name, many in memory.items()}
     alone = {Figure("ctr run to first output, disk made anew", "ms"): {"ravelin": anew}}
@@ -188,16 +195,18 @@ def main(words):
     parser = argparse.ArgumentParser(prog="tools/bench pods", description=__doc__, epilog=EPILOG,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default: 5)")
+    parser.add_argument("--together", type=int, default=1, metavar="N",
+                        help="containers at a time whose memory is looked at (default: 1); what they share counts once")
     parser.add_argument("--json", action="store_true", help="print every value as JSON instead of the tables")
     options = parser.parse_args(words)
     ravelin = os.environ.get("RAVELIN_BIN", os.path.join(TARGET, "ravelin"))
     shim = os.environ.get("RAVELIN_SHIM", os.path.join(TARGET, "containerd-shim-ravelin-v2"))
-    about = host.facts() | {"runs": options.runs}
+    about = host.facts() | {"runs": options.runs, "containers whose memory is looked at": options.together}
     try:
         kit = json.loads(subprocess.check_output([os.path.join(common.ROOT, "tools/guest"), "--json"]))
         with tempfile.TemporaryDirectory(prefix="ravelin-bench-") as folder:
             with Engine(folder, ravelin, shim, kit) as engine:
-                both, alone = measure(engine, max(1, options.runs))
+                both, alone = measure(engine, max(1, options.runs), max(1, options.together))
     except (MonitorFailed, OSError, KeyError, subprocess.SubprocessError) as error:
         print(f"bench: {error}; tools/bench pods --help says what it needs", file=sys.stderr)
         return 1
