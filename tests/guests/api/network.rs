@@ -19,7 +19,7 @@ crate::tests!(
 );
 
 /// What the guest gets, and sends back, in one pass.
-const BYTES: usize = 4 << 20;
+const BYTES: usize = 2 << 20;
 const PASS: &str =
     "pass() { nc 10.9.0.1 5000 < /dev/null > /tmp/data; nc 10.9.0.1 5001 < /tmp/data; echo $1 pass is over; read line; }
     until ping -c 1 -W 1 10.9.0.1 > /dev/null; do :; done; pass first; pass second; pass third";
@@ -78,7 +78,8 @@ fn new_limits_are_felt_in_both_directions_and_lifted_again() {
         let mut monitor = first_pass();
         let free = counted(&monitor);
         assert_eq!(throttled(&free), [0, 0], "{free}");
-        limit(&monitor, BYTES / 4, 1000);
+        // A quarter of a MiB a second, far below what an emulated guest comes to.
+        limit(&monitor, BYTES / 16, 500);
         monitor.type_line("go on");
         monitor.wait_for("second pass is over");
         let limited = counted(&monitor);
