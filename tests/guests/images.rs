@@ -95,15 +95,16 @@ fn a_vm_of_an_image_is_listed_with_its_digest() {
     let running = image
         .guest()
         .flag("--name", &name)
-        .script("echo up; read line")
+        .script("echo guest is waiting; sleep 1000")
         .start();
-    running.wait_for("up");
+    running.wait_for("guest is waiting");
     let list = Command::new(ravelin())
         .args(["ps", "--json"])
         .output()
         .unwrap();
     let list: Vec<Value> = serde_json::from_slice(&list.stdout).unwrap();
-    let vm = list.iter().find(|vm| vm["name"] == *name).unwrap();
+    let vm = list.iter().find(|vm| vm["name"] == *name);
+    let vm = vm.unwrap_or_else(|| panic!("it is not among {list:?}: {}", running.said()));
     assert!(
         vm["digest"].as_str().unwrap().starts_with("sha256:"),
         "{vm}"
