@@ -22,6 +22,9 @@ use image::config::Config;
 
 /// Where containerd takes events, in the environment.
 const EVENTS: &str = "TTRPC_ADDRESS";
+/// What a person hears who starts it.
+const NOT_BY_CONTAINERD: &str = "containerd starts this program, and says in TTRPC_ADDRESS where it takes events, which is not set; \
+     to run a container: ctr run --runtime io.containerd.ravelin.v2 IMAGE NAME";
 /// The service's names: containerd 1.6 and 1.7 ask for the first, later ones for both.
 const NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
 /// A thread's stack, bytes: where one is as large as a huge page the kernel may make it one, and all of it is resident.
@@ -56,7 +59,8 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Failure> {
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let listener = take_socket()?;
     let config = Config::of_this_host()?;
-    let events = Events::new(&arguments.namespace, std::env::var(EVENTS)?);
+    let events = std::env::var(EVENTS).map_err(|_| NOT_BY_CONTAINERD)?;
+    let events = Events::new(&arguments.namespace, events);
     let pod = Pod::new(arguments.clone(), config, events);
     let service: Arc<dyn Task + Send + Sync> = Arc::new(Service::new(pod.clone()));
     let mut server = Server::new().add_listener(Listener::try_from(listener)?);

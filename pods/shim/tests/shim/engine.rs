@@ -26,7 +26,7 @@ use ttrpc::context::{self, Context};
 
 use crate::AS_MONITOR;
 
-const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-ravelin-v2");
+pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-ravelin-v2");
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use containerd_shim_protos::api::{PidsRequest, StateRequest, StatsRequest, Status};
 
-use crate::engine::{Engine, limit, within};
+use crate::engine::{Engine, SHIM, limit, within};
 
 crate::tests![
     events_come_in_order_and_the_status_is_the_commands,
@@ -22,6 +22,7 @@ crate::tests![
     a_killed_monitor_is_the_end_of_its_container,
     a_container_that_was_never_started_is_deleted,
     a_started_shim_is_small,
+    a_person_who_starts_it_is_told_who_does,
 ];
 
 fn events_come_in_order_and_the_status_is_the_commands() {
@@ -284,4 +285,16 @@ fn a_started_shim_is_small() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(engine.peak_kib() < 32 << 10, "{} KiB", engine.peak_kib());
     });
+}
+
+fn a_person_who_starts_it_is_told_who_does() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(SHIM);
+    command.env_remove("TTRPC_ADDRESS").current_dir(&place);
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("ctr run --runtime io.containerd.ravelin.v2"),
+        "{said}"
+    );
 }
