@@ -35,6 +35,9 @@ use crate::session::{
 pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     start_log(&launch)?;
     let face = launch.face;
+    // Before the socket takes anybody, who may send one at once, and before the first thread starts: the threads inherit
+    // which signals wait for the event loop.
+    let signals = Signals::take().map_err(Failure::run)?;
     let open = |socket| Door::open(&launch.id, face, socket);
     let (door, mailbox) = launch.api.take().map(open).transpose()?.unzip();
     let (host, sinks) = ProcessHost::new(door.as_ref().map(Door::watch));
@@ -42,8 +45,7 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
         sink: Sink::stdout().map_err(Failure::run)?,
         sinks,
         has_input: terminal::may_be_read(),
-        // Before the first thread starts: the threads inherit which signals wait for the event loop.
-        signals: Signals::take().map_err(Failure::run)?,
+        signals,
         progress: Progress::new(false),
         timeout: None,
         manners: manners(face),
