@@ -89,6 +89,8 @@ impl Keeper {
 
     /// Lets the keeper go: everything is cleared up.
     pub(super) fn dismiss(self) {
+        // First: whoever is killed before the keeper has gone leaves nothing that it does not see.
+        drop(self.note);
         if let Some(heir) = self.heir {
             heir.disinherit();
         }
