@@ -1,6 +1,7 @@
 //! A container's directory, as containerd makes it, and what a shim notes for whoever clears up behind it.
 
 use std::fs::{self, File};
+use std::io::ErrorKind::{AlreadyExists, NotFound};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -61,12 +62,16 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path)
     };
-    let is_lost = |made: &io::Result<()>| matches!(made, Err(error) if error.kind() == io::ErrorKind::NotFound);
-    // The last that leaves removes the directory of all, and another one may be about to come.
-    let mut tries = (0..TRIES).map(|_| make());
-    tries
-        .find(|made| !is_lost(made))
-        .unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
+    // The last that leaves removes the directory of all, and another one may be about to come: one above is not there any
+    // more, or what is there is gone when it is looked at. Where a file is in the way, that stays the last word.
+    let mut made = make();
+    for _ in 1..TRIES {
+        match &made {
+            Err(error) if matches!(error.kind(), NotFound | AlreadyExists) => made = make(),
+            _ => break,
+        }
+    }
+    made
 }
 
 /// The container's `config.json`.
