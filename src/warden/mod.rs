@@ -194,7 +194,14 @@ fn with_child(
     // What the monitor will ask for first, while it comes.
     let kvm = vmm::kvm::ask_ahead();
     child.arrived().map_err(Failure::run)?;
-    let entrance = enter_name(charge.name.as_str(), charge.socket, &child)?;
+    let entrance = match enter_name(charge.name.as_str(), charge.socket, &child) {
+        Ok(entrance) => entrance,
+        Err(failure) => {
+            // Before its socket closes, of which it would have something to say.
+            drop(child);
+            return Err(failure);
+        }
+    };
     let desk = Desk::new(
         ours,
         check::Expected {
