@@ -25,6 +25,7 @@ enum Part {
     /// What its threads have, when all of them are confined.
     Threads,
 }
+
 /// What it holds, and only root can look at: the kernel shows it to nobody else once a process is not dumpable.
 const SEEN_BY_ROOT: [&str; 2] = ["environment", DESCRIPTORS];
 /// Of a monitor whose calls are watched they are more than a VM's.

@@ -143,8 +143,8 @@ fn with_keeper(
         let child = let_go(begun, cell, home.as_ref())?;
         with_child(
             charge,
-            child,
             (ours, label),
+            child,
             (home, keeper),
             signals,
             settings,
@@ -182,11 +182,12 @@ fn let_go(begun: Option<Child>, mut cell: Cell, home: Option<&Home>) -> Result<C
     Ok(child)
 }
 
-/// The monitor's life.
+/// The monitor's life. It is over, whatever fails here, before its socket closes, of which it would have something to say:
+/// what comes later in this list is dropped first.
 fn with_child(
     charge: Charge,
-    mut child: Child,
     (ours, label): (OwnedFd, Option<Label>),
+    mut child: Child,
     (home, keeper): (Option<Home>, &Keeper),
     signals: &Signals,
     settings: Option<Settings>,
@@ -194,14 +195,7 @@ fn with_child(
     // What the monitor will ask for first, while it comes.
     let kvm = vmm::kvm::ask_ahead();
     child.arrived().map_err(Failure::run)?;
-    let entrance = match enter_name(charge.name.as_str(), charge.socket, &child) {
-        Ok(entrance) => entrance,
-        Err(failure) => {
-            // Before its socket closes, of which it would have something to say.
-            drop(child);
-            return Err(failure);
-        }
-    };
+    let entrance = enter_name(charge.name.as_str(), charge.socket, &child)?;
     let desk = Desk::new(
         ours,
         check::Expected {
