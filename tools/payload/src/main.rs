@@ -22,6 +22,7 @@ const PVH_COMMAND_LINE: usize = 24;
 /// The longest command line that is read.
 const LONGEST: usize = 4096;
 
+// SAFETY: the linker script defines it; only its address is taken.
 unsafe extern "C" {
     /// The image's end, from the linker script.
     static payload_end: u8;
