@@ -8,7 +8,6 @@
 //! | --- | --- |
 //! | `RAVELIN_GUESTS=required` | not being able to run them is a failure |
 //! | `RAVELIN_BIN`, `RAVELIN_SHIM` | the programs to test, in place of those that were built with the tests |
-//! | `RAVELIN_CONTAINERS` | how many containers come and go until it is looked what they have left; 50 |
 //! | `RAVELIN_KIT` | a file with the kit's paths as `tools/guest --json` prints them |
 #![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
 
