@@ -9,7 +9,8 @@ import time
 import unittest
 from types import SimpleNamespace
 
-from bench import api, pods, report, smaps
+from bench import api, images, pods, report, smaps
+from bench.process import MonitorFailed
 from bench.experiments import EXPERIMENTS, Figure
 from bench.monitors import Firecracker, Guest, Ravelin
 
@@ -173,6 +174,14 @@ class Report(unittest.TestCase):
         names = [figure.name for experiment in EXPERIMENTS for figure in experiment.figures]
         self.assertEqual(len(names), len(set(names)))
 
+
+class Images(unittest.TestCase):
+    def test_a_command_that_fails_is_no_measurement(self):
+        clock, processor = images.spent(["true"])
+        self.assertGreaterEqual(clock, 0)
+        self.assertGreaterEqual(processor, 0)
+        with self.assertRaises(MonitorFailed):
+            images.spent(["false"])
 
 if __name__ == "__main__":
     unittest.main()
