@@ -63,6 +63,8 @@ def main(words):
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs of each (default: 5)")
     parser.add_argument("--json", action="store_true", help="print every value as JSON instead of the table")
     options = parser.parse_args(words)
+    if not os.path.isdir(options.path):
+        parser.error(f"--path {options.path} is no directory: name one whose files are to be on the disk")
     about = host.facts() | {"runs": options.runs, "directory": options.path}
     build = ["cargo", "build", "--release", "--quiet", "--package", "image", "--example", "convert"]
     try:
