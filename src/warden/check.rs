@@ -142,7 +142,8 @@ fn stand(part: Part, monitor: Pid, expected: &Expected) -> Result<(), String> {
     let policy = Policy::standard()
         .require(&ids)
         .and_then(|policy| policy.only(&ids))
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| error.to_string())?
+        .briefly();
     let subject = Subject {
         name: None,
         pid: number(monitor),

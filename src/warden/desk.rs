@@ -53,8 +53,6 @@ pub(super) struct Desk<'a> {
     keeper: &'a Keeper,
     entrance: Option<Entrance>,
     ready: Ready,
-    /// KVM's device and what it tells, asked before the monitor does, until it does.
-    kvm: Option<(OwnedFd, Vec<CpuidRow>)>,
     /// The file of the socket that was made for the VM's vsock device.
     bound: Option<Bound>,
     /// Where it calls.
@@ -78,7 +76,7 @@ impl<'a> Desk<'a> {
         expected: Expected,
         directories: Vec<PathBuf>,
         (home, keeper): (Option<&'a Home>, &'a Keeper),
-        (entrance, kvm): (Option<Entrance>, Option<(OwnedFd, Vec<CpuidRow>)>),
+        entrance: Option<Entrance>,
         ready: Ready,
     ) -> Self {
         let directories = directories.into_iter().filter_map(|path| {
@@ -95,7 +93,6 @@ impl<'a> Desk<'a> {
             keeper,
             entrance,
             ready,
-            kvm,
             bound: None,
             operator: None,
             is_resting: false,
@@ -104,6 +101,17 @@ impl<'a> Desk<'a> {
             look: Look::default(),
             is_sealed: false,
         }
+    }
+
+    /// Tells the monitor what it will need first, before it has asked: KVM's device, with what that tells every machine.
+    pub(super) fn greet(&self, kvm: Option<(OwnedFd, Vec<CpuidRow>)>) {
+        let Some(socket) = &self.socket else { return };
+        let (word, device) = match kvm {
+            Some((device, rows)) => (Answer::Kvm(rows), Some(device)),
+            None => (refused("KVM could not be asked"), None),
+        };
+        // Who does not hear it is gone.
+        let _ = send(socket.as_fd(), &word, device.as_ref().map(AsFd::as_fd));
     }
 
     /// Readable when something is asked.
@@ -165,10 +173,6 @@ impl<'a> Desk<'a> {
                 (refused(NOT_NAMED), None)
             }
             Ask::Open { path, flags, mode } => opened(self.open(&path, flags, mode)),
-            Ask::Kvm => match self.kvm.take() {
-                Some((device, rows)) if !self.is_sealed => (Answer::Kvm(rows), Some(device)),
-                _ => (refused("KVM was not asked"), None),
-            },
             Ask::Tap { name, mtu } if !self.is_sealed => match open_tap(&name, mtu) {
                 Ok(tap) => (Answer::Done, Some(tap)),
                 Err(error) => (Answer::Refused(error), None),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -24,12 +24,59 @@ use crate::logger;
 /// The warden of this process, if it is in a cell.
 static WARDEN: OnceLock<Warden> = OnceLock::new();
 
+/// What KVM tells every machine alike, and its device.
+type Told = (OwnedFd, Vec<CpuidRow>);
+
 /// The warden of a monitor.
 pub(crate) struct Warden {
     /// One question at a time.
-    socket: Mutex<OwnedFd>,
+    line: Mutex<Line>,
     /// The walls around it.
     walls: WallSet,
+}
+
+/// The way to the warden. Its first word comes unasked, since every start needs it: what KVM tells.
+struct Line {
+    socket: OwnedFd,
+    kvm: Kvm,
+}
+
+/// What has become of the first word.
+enum Kvm {
+    Awaited,
+    Heard(Option<Told>),
+}
+
+impl Line {
+    fn ask(&mut self, ask: &Ask) -> io::Result<(Answer, Option<OwnedFd>)> {
+        self.hear_of_kvm()?;
+        send(self.socket.as_fd(), ask, None)?;
+        self.hear()
+    }
+
+    fn hear(&self) -> io::Result<(Answer, Option<OwnedFd>)> {
+        receive(&self.socket)?
+            .ok_or_else(|| io::Error::other("the process outside of the jail is gone"))
+    }
+
+    fn hear_of_kvm(&mut self) -> io::Result<()> {
+        if let Kvm::Awaited = self.kvm {
+            self.kvm = Kvm::Heard(match self.hear()? {
+                (Answer::Kvm(rows), Some(device)) => Some((device, rows)),
+                _ => None,
+            });
+        }
+        Ok(())
+    }
+
+    /// What KVM told, for whoever asks first. Nothing, where it has to be asked for by its path, and heard why not.
+    fn kvm(&mut self) -> Option<Told> {
+        self.hear_of_kvm().ok()?;
+        match &mut self.kvm {
+            Kvm::Heard(told) => told.take(),
+            Kvm::Awaited => None,
+        }
+    }
 }
 
 impl fmt::Debug for Warden {
@@ -63,7 +110,10 @@ pub(crate) fn settle(socket: OwnedFd, walls: WallSet, quiet: bool) -> Result<(),
         }
     }
     let warden = Warden {
-        socket: Mutex::new(socket),
+        line: Mutex::new(Line {
+            socket,
+            kvm: Kvm::Awaited,
+        }),
         walls,
     };
     // There is one cell around a process.
@@ -90,11 +140,12 @@ pub(crate) fn warden() -> Option<&'static Warden> {
 }
 
 impl Warden {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ask(&self, ask: &Ask) -> io::Result<(Answer, Option<OwnedFd>)> {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_fd(), ask, None)?;
-        receive(&*socket)?
-            .ok_or_else(|| io::Error::other("the process outside of the jail is gone"))
+        self.line().ask(ask)
     }
 
     /// What was opened, or why not.
@@ -143,8 +194,7 @@ impl Warden {
 
     /// Says what has no answer. A warden that does not hear it does later what it would do now.
     fn mention(&self, ask: &Ask) {
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = send(socket.as_fd(), ask, None);
+        let _ = send(self.line().socket.as_fd(), ask, None);
     }
 
     fn tell(&self, ask: &Ask) {
@@ -223,12 +273,8 @@ impl Way for Outside {
         warden().ok_or(Errno::ACCESS)?.ask_for(&Ask::Line { path })
     }
 
-    fn kvm(&self) -> Option<(OwnedFd, Vec<CpuidRow>)> {
-        match warden()?.ask(&Ask::Kvm) {
-            Ok((Answer::Kvm(rows), Some(device))) => Some((device, rows)),
-            // It is asked for by its path then, and heard why not.
-            _ => None,
-        }
+    fn kvm(&self) -> Option<Told> {
+        warden()?.line().kvm()
     }
 
     fn explain(&self) -> Option<String> {

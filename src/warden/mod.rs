@@ -134,11 +134,11 @@ fn with_keeper(
     .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
     let label = take_label(&charge)?;
     let cell = cell(&charge, theirs)?;
+    let site = site(&mut charge);
+    keeper.expect(site.as_ref());
     // Its namespaces take the kernel as long as its cgroups do: they are made side by side, unless it is to be born in them.
     let begun = (!cgroup::are_born_in()).then(|| cell::spawn(&cell));
     let begun = begun.transpose().map_err(Failure::run)?;
-    let site = site(&mut charge);
-    keeper.expect(site.as_ref());
     let ended = make_home(site.as_ref(), &mut charge).and_then(|home| {
         let child = let_go(begun, cell, home.as_ref())?;
         with_child(
@@ -157,6 +157,7 @@ fn with_keeper(
 }
 
 /// Where its cgroups are to be.
+#[inline(never)]
 fn site(charge: &mut Charge) -> Option<Site> {
     let id = format!("{}.{}", charge.name, std::process::id());
     let limits = std::mem::take(&mut charge.cgroup_settings);
@@ -167,6 +168,7 @@ fn site(charge: &mut Charge) -> Option<Site> {
 }
 
 /// Lets the child go into its cgroups; where it has to be born in one, it is made now.
+#[inline(never)]
 fn let_go(begun: Option<Child>, mut cell: Cell, home: Option<&Home>) -> Result<Child, Failure> {
     cell.birthplace = home
         .map(Home::birthplace)
@@ -192,9 +194,10 @@ fn with_child(
     signals: &Signals,
     settings: Option<Settings>,
 ) -> Result<ExitCode, Failure> {
-    // What the monitor will ask for first, while it comes.
-    let kvm = vmm::kvm::ask_ahead();
     child.arrived().map_err(Failure::run)?;
+    // What the monitor will ask for, while its program starts. Not before: the child's root lets go of the host's mounts,
+    // for which the kernel waits until no processor is in one of its calls, and this one is long.
+    let kvm = vmm::kvm::ask_ahead();
     let entrance = enter_name(charge.name.as_str(), charge.socket, &child)?;
     let desk = Desk::new(
         ours,
@@ -205,9 +208,10 @@ fn with_child(
         },
         charge.directories,
         (home.as_ref(), keeper),
-        (entrance, kvm),
+        entrance,
         charge.ready,
     );
+    desk.greet(kvm);
     let ended = serve(desk, &child, signals).map_err(Failure::run)?;
     if let (Some(settings), true) = (settings, ended.was_killed()) {
         terminal::put_back(&settings);
@@ -216,6 +220,7 @@ fn with_child(
 }
 
 /// The cgroups. A user to whom none were delegated goes without, and hears it.
+#[inline(never)]
 fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, Failure> {
     if !charge.walls.has(Wall::Cgroup) {
         return Ok(None);
@@ -250,6 +255,7 @@ fn make_home(site: Option<&Site>, charge: &mut Charge) -> Result<Option<Home>, F
 }
 
 /// The label that the monitor's exec gives it. A policy without it is named.
+#[inline(never)]
 fn take_label(charge: &Charge) -> Result<Option<Label>, Failure> {
     if !charge.walls.has(Wall::Label) {
         return Ok(None);
@@ -277,6 +283,7 @@ fn enter_name(
         .transpose()
 }
 
+#[inline(never)]
 fn cell(charge: &Charge, outside: OwnedFd) -> Result<Cell, Failure> {
     let program = program()?;
     let stdin = (charge.has_input && !terminal::may_be_read())

@@ -27,8 +27,6 @@ pub(crate) enum Ask {
         flags: u32,
         mode: u32,
     },
-    /// KVM's device, with what it tells every machine alike.
-    Kvm,
     /// A tap; an MTU of 0 is the one that it has.
     Tap { name: String, mtu: u16 },
     /// A socket that listens at this path, for the VM's vsock device.
@@ -68,7 +66,7 @@ pub(crate) struct Needs {
 pub(crate) enum Answer {
     /// Done; what was opened lies beside it.
     Done,
-    /// What KVM supports of processors; its device lies beside it.
+    /// Said before anything is asked: what KVM supports of processors; its device lies beside it.
     Kvm(Vec<CpuidRow>),
     /// A sentence that was asked for, if there is one.
     Sentence(Option<String>),
