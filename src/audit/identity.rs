@@ -11,6 +11,9 @@ use super::threads::{Capabilities, Thread, over};
 /// The wall that is looked at by itself.
 pub(super) const LABEL: &str = "label";
 
+/// The wall that no thread's status tells of.
+pub(super) const ENVIRONMENT: &str = "environment";
+
 /// The label of each thread.
 pub(super) fn look_at_label(process: &Process, threads: &[Thread]) -> Finding {
     let enforces = proc::text("/sys/fs/selinux/enforce".as_ref()).ok();
@@ -35,7 +38,7 @@ pub(super) fn look(process: &Process, threads: &[Thread]) -> Vec<(&'static str, 
         ("no-new-privs", over(threads, no_new_privs)),
         ("dumpable", dumpable(&owner, threads)),
         ("untraced", over(threads, untraced)),
-        ("environment", environment(&process.bytes("environ"))),
+        (ENVIRONMENT, environment(&process.bytes("environ"))),
         (
             "securebits",
             Finding::not_testable("securebits have no view in /proc"),

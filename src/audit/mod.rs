@@ -25,6 +25,7 @@ use self::policy::{Section, Wall};
 use self::proc::Process;
 use self::report::Seen;
 pub(crate) use self::report::{Finding, Report, Row, State, Subject, Verdict};
+use self::threads::Depth;
 pub(crate) use self::threads::Thread;
 
 /// How often it is looked again at a process that has started a thread meanwhile.
@@ -78,9 +79,17 @@ fn look_at(process: &Process, policy: &Policy) -> io::Result<Seen> {
 
 /// Looks at what is to be shown, and at little else: a guest waits for the self-check.
 fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
-    let mut threads = threads::read(process)?;
-    let mut findings = Vec::new();
     let shows = |ids: fn(&Wall) -> bool| policy.shown().any(ids);
+    let reads_filters = shows(|wall| wall.section == Section::Syscalls && wall.id != filter::WALL);
+    let needs_status =
+        |wall: &Wall| wall.section != Section::Holdings && wall.id != identity::ENVIRONMENT;
+    let depth = match reads_filters {
+        true => Depth::Kind,
+        false if policy.tells_of_threads() || shows(needs_status) => Depth::Status,
+        false => Depth::Number,
+    };
+    let mut threads = threads::read(process, depth)?;
+    let mut findings = Vec::new();
     if policy.shows(Section::Identity) {
         findings.extend(identity::look(process, &threads));
     }
@@ -92,7 +101,7 @@ fn look_once(process: &Process, policy: &Policy) -> io::Result<Seen> {
     }
     findings.push((filter::WALL, filter::look(&threads)));
     // No thread stands still for what nobody asked.
-    if shows(|wall| wall.section == Section::Syscalls && wall.id != filter::WALL) {
+    if reads_filters {
         findings.extend(filter::read_back(process.number(), &mut threads));
     }
     let mut found = Ok(Vec::new());

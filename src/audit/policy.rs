@@ -147,6 +147,8 @@ pub(crate) struct Policy {
     required: Vec<&'static str>,
     /// Whether the user said what is required.
     is_chosen: bool,
+    /// Whether all that is asked is if the walls stand.
+    is_brief: bool,
 }
 
 impl Policy {
@@ -157,6 +159,7 @@ impl Policy {
             required: required.map(|wall| wall.id).collect(),
             shown: WALLS.iter().collect(),
             is_chosen: false,
+            is_brief: false,
         }
     }
 
@@ -178,6 +181,19 @@ impl Policy {
     pub(crate) fn only(mut self, words: &[String]) -> Result<Self, PolicyError> {
         self.shown = named(words)?;
         self.checked()
+    }
+
+    /// Asks for nothing but whether the walls stand: of who is there no more is told than they need.
+    pub(crate) fn briefly(self) -> Self {
+        Self {
+            is_brief: true,
+            ..self
+        }
+    }
+
+    /// Whether every thread is to be told of.
+    pub(crate) fn tells_of_threads(&self) -> bool {
+        !self.is_brief
     }
 
     fn checked(self) -> Result<Self, PolicyError> {

@@ -140,26 +140,44 @@ fn is_of_kernel(stat: &str) -> bool {
         .is_some_and(|flags| flags & IN_KERNEL != 0)
 }
 
+/// What is read of each thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// That it is there.
+    Number,
+    /// Its status; and of one without a filter, whose it is.
+    Status,
+    /// Of one with a filter too: where it is read back, the kernel's own threads have none to read.
+    Kind,
+}
+
 /// Reads every thread of a process. One that ends meanwhile is left out.
 ///
 /// # Errors
 /// When the process is gone, or its threads cannot be listed.
-pub(super) fn read(process: &Process) -> io::Result<Vec<Thread>> {
+pub(super) fn read(process: &Process, depth: Depth) -> io::Result<Vec<Thread>> {
     let mut threads = Vec::new();
     for tid in process.numbers("task")? {
-        let thread = process.thread(tid);
-        let Ok(status) = thread.text("status") else {
-            continue;
+        let known = match depth {
+            Depth::Number => Some(Thread::default()),
+            Depth::Status | Depth::Kind => known(&process.thread(tid), depth),
         };
-        threads.push(Thread {
-            tid,
-            name: name(&status),
-            status: Status::parse(&status),
-            syscalls: None,
-            in_kernel: thread.text("stat").is_ok_and(|stat| is_of_kernel(&stat)),
-        });
+        threads.extend(known.map(|known| Thread { tid, ..known }));
     }
     Ok(threads)
+}
+
+/// What is known of a thread; nothing of one that has ended.
+fn known(thread: &Process, depth: Depth) -> Option<Thread> {
+    let text = thread.text("status").ok()?;
+    let status = Status::parse(&text);
+    let asks = depth == Depth::Kind || status.seccomp != Some(2);
+    Some(Thread {
+        name: name(&text),
+        status,
+        in_kernel: asks && thread.text("stat").is_ok_and(|stat| is_of_kernel(&stat)),
+        ..Thread::default()
+    })
 }
 
 /// The name on the first line of a status file.
