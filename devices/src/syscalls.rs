@@ -172,6 +172,7 @@ calls! {
     futex = SYS_futex;
     geteuid = SYS_geteuid;
     getpid = SYS_getpid;
+    getrandom = SYS_getrandom;
     getsockopt = SYS_getsockopt;
     gettid = SYS_gettid;
     io_uring_enter = SYS_io_uring_enter;

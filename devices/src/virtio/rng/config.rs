@@ -16,9 +16,6 @@ pub struct Config {
 /// Why an entropy source could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The host's source of randomness cannot be opened.
-    #[error("cannot open /dev/urandom: {0}")]
-    Source(io::Error),
     /// The kernel grants no timer for the limits.
     #[error("cannot make a timer for the limits of the entropy source: {0}")]
     Timer(io::Error),

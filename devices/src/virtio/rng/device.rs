@@ -1,16 +1,12 @@
 //! The entropy source between two lives of its worker.
 
-use std::path::Path;
 use std::sync::Arc;
-
-use rustix::fs::OFlags;
 
 use crate::limiter::Limiter;
 use crate::metrics::Group;
-use crate::outside;
 use crate::virtio::rng::Metrics;
 use crate::virtio::rng::config::{Config, Error};
-use crate::virtio::rng::worker::{RngWorker, Source};
+use crate::virtio::rng::worker::RngWorker;
 use crate::virtio::{Device, DeviceType, Lent, VirtQueue};
 
 /// One queue of requests; 256 is what Linux's driver asks for at most.
@@ -20,23 +16,19 @@ const QUEUE_SIZES: &[u16] = &[256];
 #[derive(Debug)]
 pub struct Rng {
     /// With the worker while the device runs.
-    source: Option<Source>,
+    limiter: Option<Limiter>,
     metrics: Arc<Metrics>,
 }
 
 impl Rng {
-    /// Opens the host's source.
+    /// A source with these limits.
     ///
     /// # Errors
-    /// When `/dev/urandom` cannot be opened, or there is a limit and the kernel grants no timer.
+    /// When there is a limit and the kernel grants no timer.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        let source = Source {
-            file: outside::open(Path::new("/dev/urandom"), OFlags::RDONLY)
-                .map_err(Error::Source)?,
-            limiter: Limiter::new(&config.limiter).map_err(Error::Timer)?,
-        };
+        let limiter = Limiter::new(&config.limiter).map_err(Error::Timer)?;
         Ok(Self {
-            source: Some(source),
+            limiter: Some(limiter),
             metrics: Arc::default(),
         })
     }
@@ -67,13 +59,14 @@ impl Device for Rng {
     }
 
     fn start(&mut self, lent: Lent) -> RngWorker {
-        let source = self.source.take().expect("a stopped device has its source");
-        RngWorker::new(lent, source, Arc::clone(&self.metrics))
+        let limiter = self.limiter.take();
+        let limiter = limiter.expect("a stopped device has its limits");
+        RngWorker::new(lent, limiter, Arc::clone(&self.metrics))
     }
 
     fn stop(&mut self, worker: RngWorker) -> Vec<VirtQueue> {
-        let (source, queues) = worker.into_parts();
-        self.source = Some(source);
+        let (limiter, queues) = worker.into_parts();
+        self.limiter = Some(limiter);
         queues
     }
 }

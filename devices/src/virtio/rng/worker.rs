@@ -1,14 +1,12 @@
 //! Serves requests for entropy on an io thread.
 
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use event_manager::{EventOps, Events, MutEventSubscriber};
+use rustix::rand::{GetRandomFlags, getrandom};
 use vmm_sys_util::epoll::EventSet;
 
 use crate::host::{GuestRam, Interrupt};
-use crate::iovec::IoVecs;
 use crate::limiter::Limiter;
 use crate::virtio::queue::Popped;
 use crate::virtio::rng::Metrics;
@@ -16,16 +14,10 @@ use crate::virtio::{Chain, Lent, QueueError, VirtQueue, Worker};
 
 /// The most bytes one request gets; the driver asks again for more. Linux asks for 64.
 const BYTES_PER_REQUEST: u32 = 64 * 1024;
+/// Bytes that are asked of the host at once.
+const BYTES_PER_CALL: usize = 4096;
 /// Requests served before other devices of the thread get their turn.
 const REQUESTS_PER_TURN: u32 = 64;
-
-/// What a request is served from.
-#[derive(Debug)]
-pub(super) struct Source {
-    /// The host's randomness.
-    pub(super) file: File,
-    pub(super) limiter: Limiter,
-}
 
 /// What became of the next request.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,28 +34,26 @@ pub struct RngWorker {
     ram: GuestRam,
     interrupt: Interrupt,
     queue: VirtQueue,
-    source: Source,
+    limiter: Limiter,
     chain: Chain,
-    vecs: IoVecs,
     metrics: Arc<Metrics>,
 }
 
 impl RngWorker {
-    pub(super) fn new(mut lent: Lent, source: Source, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(mut lent: Lent, limiter: Limiter, metrics: Arc<Metrics>) -> Self {
         let queue = lent.queues.pop().expect("the device is lent its one queue");
         Self {
             chain: Chain::with_capacity(queue.size()),
-            vecs: IoVecs::with_capacity(usize::from(queue.size())),
             ram: lent.ram,
             interrupt: lent.interrupt,
             queue,
-            source,
+            limiter,
             metrics,
         }
     }
 
-    pub(super) fn into_parts(self) -> (Source, Vec<VirtQueue>) {
-        (self.source, vec![self.queue])
+    pub(super) fn into_parts(self) -> (Limiter, Vec<VirtQueue>) {
+        (self.limiter, vec![self.queue])
     }
 
     /// Serves the queue until it is empty, and then asks for notifications again: with EVENT_IDX a driver
@@ -95,7 +85,7 @@ impl RngWorker {
 
     /// Serves the next request, if there is one and the limits let it pass.
     fn serve_one(&mut self) -> Result<Turn, QueueError> {
-        if !self.source.limiter.admit() {
+        if !self.limiter.admit() {
             self.metrics.entropy_rate_limiter_throttled.increment();
             return Ok(Turn::Held);
         }
@@ -108,7 +98,7 @@ impl RngWorker {
             }
             Popped::Chain(head) => (head, self.fill()),
         };
-        self.source.limiter.charge(written.into(), 1);
+        self.limiter.charge(written.into(), 1);
         self.queue.complete(&self.ram, head, written)?;
         Ok(Turn::Served)
     }
@@ -117,31 +107,39 @@ impl RngWorker {
     /// and the driver asks again.
     fn fill(&mut self) -> u32 {
         let wanted = self.chain.writable_len().min(BYTES_PER_REQUEST);
-        self.vecs.clear();
-        let listed = self
-            .chain
-            .writable_vecs(&self.ram, 0, wanted, &mut self.vecs);
-        if listed.is_err() || self.vecs.is_empty() {
-            return 0;
+        let mut written = 0;
+        while let Some(more) = self.put(written, wanted) {
+            written = more;
         }
-        let read = self
-            .vecs
-            .readv(self.source.file.as_fd())
-            .unwrap_or_default();
-        let metrics = &self.metrics;
-        metrics.requests.increment();
-        metrics
-            .entropy_bytes
-            .add(u64::try_from(read).unwrap_or_default());
-        metrics.host_rng_fails.add((read == 0).into());
-        u32::try_from(read).unwrap_or_default()
+        if wanted > 0 {
+            self.metrics.requests.increment();
+            self.metrics.entropy_bytes.add(written.into());
+            self.metrics.host_rng_fails.add((written == 0).into());
+        }
+        written
+    }
+
+    /// Writes as much as one call gives, behind the bytes that are there; their number then, or `None` when there are no
+    /// more to be had or wanted.
+    fn put(&self, written: u32, wanted: u32) -> Option<u32> {
+        let mut bytes = [0; BYTES_PER_CALL];
+        let left = usize::try_from(wanted.checked_sub(written)?).ok()?;
+        let asked = bytes.get_mut(..left.min(BYTES_PER_CALL))?;
+        if asked.is_empty() {
+            return None;
+        }
+        // The io thread waits for nobody, not even for a host that has just started.
+        let got = getrandom(&mut *asked, GetRandomFlags::NONBLOCK).unwrap_or_default();
+        let given = asked.get(..got).filter(|given| !given.is_empty())?;
+        self.chain.write_at(&self.ram, written, given).ok()?;
+        written.checked_add(u32::try_from(got).ok()?)
     }
 }
 
 impl MutEventSubscriber for RngWorker {
     fn init(&mut self, events: &mut EventOps<'_>) {
         let doorbell = Events::new(self.queue.doorbell(), EventSet::IN);
-        let timer = self.source.limiter.timer();
+        let timer = self.limiter.timer();
         let timer = timer.map(|timer| Events::new(timer, EventSet::IN));
         for event in [Some(doorbell), timer].into_iter().flatten() {
             if let Err(error) = events.add(event) {
@@ -152,8 +150,8 @@ impl MutEventSubscriber for RngWorker {
     }
 
     fn process(&mut self, event: Events, events: &mut EventOps<'_>) {
-        if self.source.limiter.is_timer(event.fd()) {
-            self.source.limiter.fired();
+        if self.limiter.is_timer(event.fd()) {
+            self.limiter.fired();
             self.metrics.rate_limiter_event_count.increment();
         } else {
             self.queue.silence();
