@@ -25,7 +25,7 @@ pub(crate) fn share_one_heap() {
 /// mapping may lie so near below the first thread's stack (Linux keeps 1 MiB free, `stack_guard_gap`).
 const STACK_DEPTH: usize = 256 << 10;
 /// How much of the stack below the present call stays, in bytes: the calls that give the rest back are made there.
-const STACK_LEFT: usize = 8 << 10;
+const STACK_LEFT: usize = 2 << 10;
 
 /// Lets go of what only a start needs: code and constants, what the heap has free, and the stack's depth. To be
 /// called by the process's first thread.

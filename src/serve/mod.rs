@@ -35,28 +35,7 @@ use crate::session::{
 pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     start_log(&launch)?;
     let face = launch.face;
-    // Before the socket takes anybody, who may send one at once, and before the first thread starts: the threads inherit
-    // which signals wait for the event loop.
-    let signals = Signals::take().map_err(Failure::run)?;
-    let open = |socket| Door::open(&launch.id, face, socket);
-    let (door, mailbox) = launch.api.take().map(open).transpose()?.unzip();
-    let (host, sinks) = ProcessHost::new(door.as_ref().map(Door::watch));
-    let around = Surroundings {
-        sink: Sink::stdout().map_err(Failure::run)?,
-        sinks,
-        has_input: terminal::may_be_read(),
-        signals,
-        progress: Progress::new(false),
-        timeout: None,
-        manners: manners(face),
-        suspicion: Suspicion::of_host(false),
-    };
-    let mut session = Session::new(controller(&launch, host)?, mailbox, around);
-    let process = session.controller().metrics().process().clone();
-    launch.times.tell(&process.api_server);
-    let door = door
-        .map(|door| door.serve(&process, sandbox(&launch)))
-        .transpose()?;
+    let (mut session, door) = begin(&mut launch)?;
     launch.ready.announce();
     let outcome = attend(&mut session, &launch);
     launch.ready.stopping();
@@ -66,6 +45,35 @@ pub(crate) fn serve(mut launch: Launch) -> Result<ExitCode, Failure> {
     door.into_iter().for_each(OpenDoor::close);
     let (ending, last) = outcome?;
     Ok(last::leave(face, ending, last.status))
+}
+
+/// The VM's session, and its socket. Not inlined: what it needs of the stack would stay in memory as long as the guest
+/// runs.
+#[inline(never)]
+fn begin(launch: &mut Launch) -> Result<(Session, Option<OpenDoor>), Failure> {
+    // Before the socket takes anybody, who may send one at once, and before the first thread starts: the threads inherit
+    // which signals wait for the event loop.
+    let signals = Signals::take().map_err(Failure::run)?;
+    let open = |socket| Door::open(&launch.id, launch.face, socket);
+    let (door, mailbox) = launch.api.take().map(open).transpose()?.unzip();
+    let (host, sinks) = ProcessHost::new(door.as_ref().map(Door::watch));
+    let around = Surroundings {
+        sink: Sink::stdout().map_err(Failure::run)?,
+        sinks,
+        has_input: terminal::may_be_read(),
+        signals,
+        progress: Progress::new(false),
+        timeout: None,
+        manners: manners(launch.face),
+        suspicion: Suspicion::of_host(false),
+    };
+    let mut session = Session::new(controller(launch, host)?, mailbox, around);
+    let process = session.controller().metrics().process().clone();
+    launch.times.tell(&process.api_server);
+    let door = door
+        .map(|door| door.serve(&process, sandbox(launch)))
+        .transpose()?;
+    Ok((session, door))
 }
 
 /// The VM from its first files to its last word.

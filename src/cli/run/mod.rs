@@ -87,8 +87,22 @@ fn charge(args: &Args, walls: WallSet) -> Charge {
     }
 }
 
-/// The guest, from its files to its last word.
+/// The guest, from its files to its last word. Not inlined: the warden's stack, which stays in memory as long as the guest
+/// runs, has no need of it.
+#[inline(never)]
 fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
+    let (mut session, door) = begin(args, told)?;
+    let last = attend(&mut session);
+    session.tell_end(last.as_ref());
+    drop(session);
+    door.into_iter().for_each(OpenDoor::close);
+    Ok(ExitCode::from(last?.status))
+}
+
+/// The guest's session, and its socket. Not inlined: what it needs of the stack would stay in memory as long as the guest
+/// runs.
+#[inline(never)]
+fn begin(args: &Args, told: &Told) -> Result<(Session, Option<OpenDoor>), Failure> {
     start_log(args)?;
     let mut spec = config::spec(args)?;
     config::tell_of_terminal(&mut spec, args, told.term.as_deref()).map_err(Failure::usage)?;
@@ -118,11 +132,7 @@ fn monitor(args: &Args, told: &Told) -> Result<ExitCode, Failure> {
     let process = session.controller().metrics().process().clone();
     // No thread can be started once the guest runs: what is asked meanwhile waits for the boot.
     let door = door.map(|door| door.serve(&process, sandbox)).transpose()?;
-    let last = attend(&mut session);
-    session.tell_end(last.as_ref());
-    drop(session);
-    door.into_iter().for_each(OpenDoor::close);
-    Ok(ExitCode::from(last?.status))
+    Ok((session, door))
 }
 
 /// The guest from its start to its last word.
