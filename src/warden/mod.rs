@@ -118,7 +118,8 @@ pub(crate) fn watch(charge: Charge) -> Result<ExitCode, Failure> {
     ended
 }
 
-/// The monitor, and its cgroups, which go after it.
+/// The monitor, and its cgroups, which go after it. What this needs of the stack stays in memory as long as the guest runs:
+/// the steps before that are not inlined.
 fn with_keeper(
     mut charge: Charge,
     keeper: &Keeper,
@@ -134,11 +135,11 @@ fn with_keeper(
     .map_err(|error| Failure::run(format!("there is no socket to the monitor: {error}")))?;
     let label = take_label(&charge)?;
     let cell = cell(&charge, theirs)?;
-    let site = site(&mut charge);
-    keeper.expect(site.as_ref());
     // Its namespaces take the kernel as long as its cgroups do: they are made side by side, unless it is to be born in them.
     let begun = (!cgroup::are_born_in()).then(|| cell::spawn(&cell));
     let begun = begun.transpose().map_err(Failure::run)?;
+    let site = site(&mut charge);
+    keeper.expect(site.as_ref());
     let ended = make_home(site.as_ref(), &mut charge).and_then(|home| {
         let child = let_go(begun, cell, home.as_ref())?;
         with_child(

@@ -105,7 +105,11 @@ pub(super) fn send(
 pub(super) fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-    let mut text = vec![0; LONGEST];
+    let length = length(&socket)?;
+    if length > LONGEST {
+        return Err(Errno::MSGSIZE.into());
+    }
+    let mut text = vec![0; length];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let got = loop {
@@ -127,4 +131,17 @@ pub(super) fn receive<T: DeserializeOwned>(
     }
     let word = serde_json::from_slice(text.get(..got.bytes).unwrap_or_default())?;
     Ok(Some((word, fd)))
+}
+
+/// The length of the next word, which stays where it is: most are a hundred times shorter than the longest. 0 when the other
+/// side is gone.
+fn length(socket: impl AsFd) -> io::Result<usize> {
+    loop {
+        let mut beside = RecvAncillaryBuffer::new(&mut []);
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        match recvmsg(&socket, &mut [], &mut beside, flags) {
+            Err(Errno::INTR) => {}
+            got => return Ok(got?.bytes),
+        }
+    }
 }
