@@ -17,7 +17,7 @@ all its processes left that were killed in one moment, or a host that went down:
 VMs, a socket. None of it keeps a VM of the same name from starting.
 
 What belongs to a VM that runs is never touched, nor what another program has made. Ravelin's own is: a cgroup \
-NAME.PID straight below one called ravelin.vms, an entry in the directory of running VMs (RAVELIN_RUNTIME_DIR, \
+NAME.PID or NAME.PID@NAMESPACE straight below one called ravelin.vms, an entry in the directory of running VMs (RAVELIN_RUNTIME_DIR, \
 /run/ravelin for root), a note NAME.PID.vsock there, and the socket that either names. A running VM holds locks on its \
 cgroups, its entry and its note, and the kernel ends a lock with its process.
 

@@ -24,8 +24,10 @@ mod words;
 
 use std::collections::VecDeque;
 use std::ffi::{CString, OsString};
+use std::fs;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -59,6 +61,9 @@ use crate::session::Signals;
 const FIRST_ID: u32 = 0x7800_0000;
 /// The monitor's user and group in its user namespace.
 const INNER_ID: u32 = 1000;
+
+/// The number that the host's PID namespace is known by (Linux `uapi/linux/nsfs.h`, `PID_NS_INIT_INO`).
+const HOST_PIDS: u64 = 0xefff_fffc;
 
 /// A VM whose monitor is to be in a cell.
 #[derive(Debug)]
@@ -160,11 +165,21 @@ fn with_keeper(
 /// Where its cgroups are to be.
 #[inline(never)]
 fn site(charge: &mut Charge) -> Option<Site> {
-    let id = format!("{}.{}", charge.name, std::process::id());
+    let id = format!("{}.{}", charge.name, own_number());
     let limits = std::mem::take(&mut charge.cgroup_settings);
     match charge.walls.has(Wall::Cgroup) {
         true => Site::find(charge.cgroup_parent.as_deref(), &id, limits),
         false => None,
+    }
+}
+
+/// What no other warden on this host has: its process id, and the PID namespace of that where it is not the host's. In two
+/// containers below one tree of cgroups two wardens may have the same process id.
+fn own_number() -> String {
+    let pid = std::process::id();
+    match fs::metadata("/proc/self/ns/pid").map(|namespace| namespace.ino()) {
+        Ok(namespace) if namespace != HOST_PIDS => format!("{pid}@{namespace}"),
+        _ => pid.to_string(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -33,10 +34,12 @@ fn boot(arguments: &[&str]) -> Piped {
 
 /// The cgroups of monitors whose wardens have this number.
 fn cgroups_of(warden: u32) -> Vec<String> {
-    let end = format!(".{warden}");
+    let number = warden.to_string();
     let mut found = Vec::new();
     look_below(Path::new("/sys/fs/cgroup"), 8, &mut |name, path| {
-        if name.ends_with(&end) && path.contains("/ravelin.vms/") {
+        let end = name.rsplit('.').next().unwrap_or_default();
+        // In a PID namespace that is not the host's its number stands behind the warden's.
+        if end.split('@').next() == Some(&number) && path.contains("/ravelin.vms/") {
             found.push(path.to_owned());
         }
     });
@@ -277,6 +280,52 @@ fn a_warden_that_is_killed_takes_everything_with_it() {
         cgroups_of(warden).is_empty().then_some(())
     });
     until("the end of its socket", || (!socket.exists()).then_some(()));
+}
+
+#[test]
+fn two_wardens_with_one_number_have_cgroups_of_their_own() {
+    const NAME: &str = "one-number";
+    if !kvm() {
+        return;
+    }
+    let kernel = idle().kernel();
+    let start = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        unshare
+            .arg(RAVELIN)
+            .args(["run", "--quiet", "--name", NAME, "--kernel"]);
+        let streams = unshare
+            .arg(kernel.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child = streams.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let said = BufReader::new(child.stdout.take().unwrap()).read_line(&mut line);
+        (child, said.is_ok_and(|_| line == "here\n"))
+    };
+    let both = [start(), start()];
+    let found = cgroups_of(1);
+    let own = found.iter().filter_map(|path| path.rsplit('/').next());
+    let own: BTreeSet<&str> = own.filter(|name| name.starts_with(NAME)).collect();
+    let run = both.iter().all(|(_, runs)| *runs);
+    for (mut child, _) in both {
+        let path = format!("/proc/{0}/task/{0}/children", child.id());
+        let wardens = fs::read_to_string(path).unwrap_or_default();
+        for warden in wardens.split_whitespace() {
+            let warden = Pid::from_raw(warden.parse().unwrap()).unwrap();
+            let _ = kill_process(warden, Signal::INT);
+        }
+        child.wait().unwrap();
+    }
+    if !run {
+        eprintln!("SKIPPED: VMs in PID namespaces of their own need root and unshare(1)");
+        return;
+    }
+    // Where no cgroups can be made there are none.
+    assert!(found.is_empty() || own.len() == 2, "{found:?}");
+    let left = cgroups_of(1).into_iter().filter(|path| path.contains(NAME));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
 /// Whether a process sees other processes than this one does.

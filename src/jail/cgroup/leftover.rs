@@ -1,7 +1,7 @@
 //! Monitors' cgroups that nobody watches over any more: found wherever they are, and removed.
 //!
 //! One is ravelin's by its place, straight below a cgroup of the name that only ravelin gives, and by its own name,
-//! `NAME.PID`. It was left behind if nobody holds the lock on it that its warden takes: a lock ends with its process,
+//! `NAME.PID`, or `NAME.PID@NAMESPACE`. It was left behind if nobody holds the lock on it that its warden takes: a lock ends with its process,
 //! so no number of a process is believed. And the kernel removes no cgroup that a process is in.
 
 use std::collections::BTreeSet;
@@ -84,11 +84,12 @@ fn clear_common(mount: &Path, common: &Path, dry_run: bool, found: &mut Vec<Remn
     }
 }
 
-/// The VM's name in a cgroup's.
+/// The VM's name in a cgroup's: before its warden's process id, which may have the number of its PID namespace behind it.
 fn vm_of(cgroup: &str) -> Option<&str> {
-    let (name, pid) = cgroup.rsplit_once('.')?;
-    let is_number = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
-    (is_number && !name.is_empty()).then_some(name)
+    let (name, number) = cgroup.rsplit_once('.')?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_wardens = number.splitn(2, '@').all(is_number);
+    (is_wardens && !name.is_empty()).then_some(name)
 }
 
 /// A cgroup that nobody watches over, locked: until it is dropped nobody takes it for one that is watched.
@@ -106,6 +107,7 @@ mod tests {
     fn a_monitors_cgroup_has_a_name_and_a_number() {
         assert_eq!(vm_of("web.17"), Some("web"));
         assert_eq!(vm_of("a.b.17"), Some("a.b"));
+        assert_eq!(vm_of("web.17@4026532567"), Some("web"));
         for other in ["web", "web.", ".17", "web.17a", "web.-1", "init.scope"] {
             assert_eq!(vm_of(other), None, "{other}");
         }
