@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::de::DeserializeOwned;
@@ -126,11 +126,7 @@ pub(super) fn receive<T: DeserializeOwned>(
     if got.bytes == 0 {
         return Ok(None);
     }
-    if got.flags.contains(ReturnFlags::TRUNC) {
-        return Err(Errno::MSGSIZE.into());
-    }
-    let word = serde_json::from_slice(text.get(..got.bytes).unwrap_or_default())?;
-    Ok(Some((word, fd)))
+    Ok(Some((serde_json::from_slice(&text)?, fd)))
 }
 
 /// The length of the next word, which stays where it is: most are a hundred times shorter than the longest. 0 when the other

@@ -225,9 +225,5 @@ def main(words):
         return 1
     results = {Figure("charged for each", "KiB"): charged, Figure("the kernel's part", "KiB"): kernel}
     about |= {"load at the end": host.load()}
-    if options.json:
-        print(report.as_json(results, about))
-        return 0
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print("\n" + report.text(report.rows(results, crowds)))
+    print(report.whole(results, crowds, about, options.json))
     return 0

@@ -75,10 +75,6 @@ def main(words):
         print(f"bench: {error}; tools/bench images --help says what it needs", file=sys.stderr)
         return 1
     about |= {"the disk, MB": f"{megabytes:.0f}", "load at the end": host.load()}
-    if options.json:
-        print(report.as_json(results, about))
-        return 0
     names = [argparse.Namespace(name=name) for name in ("ravelin", "mkfs.erofs")]
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print("\n" + report.text(report.rows(results, names)))
+    print(report.whole(results, names, about, options.json))
     return 0

@@ -50,6 +50,14 @@ def text(table):
     return "\n".join(lines)
 
 
+def whole(results, monitors, about, for_a_program):
+    """The facts about the machine and the table; or everything as JSON."""
+    if for_a_program:
+        return as_json(results, about)
+    facts = "\n".join(f"{name}: {value}" for name, value in about.items())
+    return facts + "\n\n" + text(rows(results, monitors))
+
+
 def markdown(table, about):
     """The table as Markdown, under the facts about the machine."""
     lines = [f"- {name}: {value}" for name, value in about.items()] + [""]
