@@ -1,7 +1,7 @@
-//! What a jail's walls cost the kernel at least: a process that waits, alone or with a second one in seven namespaces of
-//! its own, which shares all of its pages.
+//! What a jail's walls cost the kernel at least: a process that waits, alone, in seven namespaces of its own, or outside of
+//! them with a second one inside, which shares all of its pages.
 //!
-//! `walls alone|seven`: says `ready`, and waits until it is killed; the second process goes with the first.
+//! `walls alone|inside|seven`: says `ready`, and waits until it is killed; the second process goes with the first.
 
 #![expect(
     unsafe_code,
@@ -22,11 +22,22 @@ const SEVEN: i32 = libc::CLONE_NEWUSER
 fn main() -> Result<(), Box<dyn Error>> {
     match env::args().nth(1).as_deref() {
         Some("alone") => {}
+        Some("inside") => enter()?,
         Some("seven") => double()?,
-        _ => return Err("usage: walls alone|seven".into()),
+        _ => return Err("usage: walls alone|inside|seven".into()),
     }
+    // With two of them it is the second: it goes with the first from now on.
     println!("ready");
     wait()
+}
+
+/// Enters seven namespaces, as unshare(2) does: no second process is there.
+fn enter() -> Result<(), Box<dyn Error>> {
+    // SAFETY: the call takes no pointer.
+    match unsafe { libc::unshare(SEVEN) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error().into()),
+    }
 }
 
 /// Makes the second process, as fork(2) does, in namespaces of its own.
@@ -37,9 +48,9 @@ fn double() -> Result<(), Box<dyn Error>> {
         0 => {
             // SAFETY: the call takes no pointer.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            wait()
+            Ok(())
         }
-        1.. => Ok(()),
+        1.. => wait(),
         _ => Err(std::io::Error::last_os_error().into()),
     }
 }
