@@ -285,17 +285,25 @@ fn a_warden_that_is_killed_takes_everything_with_it() {
 #[test]
 fn two_wardens_with_one_number_have_cgroups_of_their_own() {
     const NAME: &str = "one-number";
+    let apart = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+        unshare
+    };
     if !kvm() {
+        return;
+    }
+    if !apart().arg("true").status().is_ok_and(|it| it.success()) {
+        eprintln!("SKIPPED: VMs in PID namespaces of their own need root and unshare(1)");
         return;
     }
     let kernel = idle().kernel();
     let start = || {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-        unshare
+        let mut ravelin = apart();
+        ravelin
             .arg(RAVELIN)
             .args(["run", "--quiet", "--name", NAME, "--kernel"]);
-        let streams = unshare
+        let streams = ravelin
             .arg(kernel.path())
             .stdin(Stdio::null())
             .stderr(Stdio::null());
@@ -308,7 +316,7 @@ fn two_wardens_with_one_number_have_cgroups_of_their_own() {
     let found = cgroups_of(1);
     let own = found.iter().filter_map(|path| path.rsplit('/').next());
     let own: BTreeSet<&str> = own.filter(|name| name.starts_with(NAME)).collect();
-    let run = both.iter().all(|(_, runs)| *runs);
+    let runs = both.iter().all(|(_, runs)| *runs);
     for (mut child, _) in both {
         let path = format!("/proc/{0}/task/{0}/children", child.id());
         let wardens = fs::read_to_string(path).unwrap_or_default();
@@ -318,10 +326,7 @@ fn two_wardens_with_one_number_have_cgroups_of_their_own() {
         }
         child.wait().unwrap();
     }
-    if !run {
-        eprintln!("SKIPPED: VMs in PID namespaces of their own need root and unshare(1)");
-        return;
-    }
+    assert!(runs, "both guests say that they are there");
     // Where no cgroups can be made there are none.
     assert!(found.is_empty() || own.len() == 2, "{found:?}");
     let left = cgroups_of(1).into_iter().filter(|path| path.contains(NAME));
